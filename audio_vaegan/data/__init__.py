@@ -1,0 +1,1 @@
+"""Files -> sources -> prepare -> store -> batches."""

@@ -1,0 +1,58 @@
+"""The NSynth layout (Engel et al. 2017): `examples.json` beside a folder `audio/`, 13 keys a note."""
+
+FAMILIES = (
+    "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal",
+)  # fmt: skip
+SOURCES = ("acoustic", "electronic", "synthetic")
+QUALITIES = (
+    "bright", "dark", "distortion", "fast_decay", "long_release",
+    "multiphonic", "nonlinear_env", "percussive", "reverb", "tempo-synced",
+)  # fmt: skip
+KEYS = (
+    "note", "note_str", "instrument", "instrument_str", "pitch", "velocity", "sample_rate",
+    "qualities", "qualities_str", "instrument_family", "instrument_family_str",
+    "instrument_source", "instrument_source_str",
+)  # fmt: skip
+
+# General MIDI programs by family; what is not listed falls to the family of its group of eight.
+_GROUPS = (
+    "keyboard", "mallet", "organ", "guitar", "bass", "string", "string", "brass",
+    "reed", "flute", "synth_lead", "synth_lead", "synth_lead", "guitar", "mallet", "synth_lead",
+)  # fmt: skip
+_EXCEPTIONS = {
+    47: "mallet", 52: "vocal", 53: "vocal", 54: "vocal", 108: "mallet", 109: "reed", 110: "string", 111: "reed",
+}  # fmt: skip
+_ELECTRONIC = {4, 5, 16, 17, 18, 26, 27, 28, 29, 30, 31, 33, 34, 35, 36, 37}
+_SYNTHETIC = {38, 39, 50, 51, 54, 62, 63, 118, *range(80, 104)}
+
+
+def family_of(program: int, drums: bool = False) -> str:
+    """NSynth family of a General MIDI program (0-127); drum kits, which NSynth lacks, count as mallet."""
+    return "mallet" if drums else _EXCEPTIONS.get(program, _GROUPS[program // 8])
+
+
+def source_of(program: int, drums: bool = False) -> str:
+    """NSynth source (acoustic, electronic, synthetic) of a General MIDI program."""
+    if drums:
+        return "acoustic"
+    return "electronic" if program in _ELECTRONIC else "synthetic" if program in _SYNTHETIC else "acoustic"
+
+
+def note_entry(note: int, instrument: int, family: str, source: str, pitch: int, velocity: int, rate: int) -> dict:
+    """One value of `examples.json`, with the 13 keys of the format."""
+    instrument_str = f"{family}_{source}_{instrument:03d}"
+    return {
+        "note": note,
+        "note_str": f"{instrument_str}-{pitch:03d}-{velocity:03d}",
+        "instrument": instrument,
+        "instrument_str": instrument_str,
+        "pitch": pitch,
+        "velocity": velocity,
+        "sample_rate": rate,
+        "qualities": [0] * len(QUALITIES),
+        "qualities_str": [],
+        "instrument_family": FAMILIES.index(family),
+        "instrument_family_str": family,
+        "instrument_source": SOURCES.index(source),
+        "instrument_source_str": source,
+    }

@@ -1,0 +1,99 @@
+"""The store: clips of one length as memory-mapped int16 shards, one table row a clip, and the mel they are for.
+
+    STORE/store.json            version, MelConfig, sample rate, clip length, shards, content hash
+          items.parquet         one row a clip: source path, sha256, split, labels, descriptors
+          shard-00000.npy ...   int16 [clips, clip_samples]
+          report.json           every input file: used, or dropped and why
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from audio_vaegan.config import MelConfig
+from audio_vaegan.errors import UserError
+from audio_vaegan.files import read_json
+
+VERSION = 1
+SPLITS = ("train", "test_instrument", "test_note")
+
+SCHEMA = pa.schema(
+    [
+        ("clip", pa.int64()),
+        ("source", pa.string()),
+        ("sha256", pa.string()),
+        ("start", pa.int64()),  # first sample of the clip in its source, at the store's sample rate
+        ("length", pa.int64()),  # true samples; the rest of the clip is padding
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("pitch", pa.float64()),  # MIDI; null: undefined
+        ("pitch_from", pa.string()),  # label | meter | null
+        ("pitch_measured", pa.float64()),
+        ("peak_dbfs", pa.float64()),
+        ("labels", pa.string()),  # JSON object
+    ]
+)
+
+
+class Store:
+    """A prepared store, open for reading. Rows of a split are read straight from memory maps."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / "store.json").is_file():
+            raise UserError(f"--store {path}: not a store (make one with: audio-vaegan prepare SOUNDS --out {path})")
+        about = read_json(path / "store.json", "--store")
+        if not isinstance(about, dict) or about.get("version") != VERSION:
+            raise UserError(f"--store {path}: not a store of version {VERSION}; prepare it again")
+        self.path = path
+        try:
+            self.mel = MelConfig.model_validate(about["mel"])
+            self.clip_samples = int(about["clip_samples"])
+            self.content_hash = str(about["content_hash"])
+            self.items = pq.read_table(path / "items.parquet", schema=SCHEMA)
+            shards = [np.load(path / s["file"], mmap_mode="r", allow_pickle=False) for s in about["shards"]]
+        except (KeyError, TypeError, ValueError, OSError, ValidationError, pa.ArrowException) as e:
+            reason = " ".join(str(e).split())[:200]
+            raise UserError(f"--store {path}: damaged ({type(e).__name__}: {reason}); prepare it again") from None
+        self._shards = shards
+        self._first = np.cumsum([0, *(len(s) for s in shards)])
+        if self._first[-1] != len(self.items) or any(s.shape[1] != self.clip_samples for s in shards):
+            raise UserError(f"--store {path}: its shards and its table do not agree; prepare it again")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.mel.sample_rate
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the table; null numbers become NaN."""
+        return self.items.column(name).to_numpy(zero_copy_only=False)
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """Clip numbers of a split, ascending."""
+        return np.flatnonzero(self.column("split") == name)
+
+    def read(self, clips: Iterable[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Clips as float32 `[B, clip_samples]` in [-1, 1]."""
+        wanted = np.asarray(clips, dtype=np.int64)
+        out = np.empty((len(wanted), self.clip_samples), dtype=np.float32)
+        shard = np.searchsorted(self._first, wanted, side="right") - 1
+        for s in np.unique(shard):
+            rows = np.flatnonzero(shard == s)
+            out[rows] = self._shards[s][wanted[rows] - self._first[s]]
+        out *= 1 / 32768.0
+        return out
+
+
+def check_mel(store: Store, mel: MelConfig, what: str) -> None:
+    """Raise UserError that names each field in which the store's mel differs from the recipe's or the model's."""
+    differences = store.mel.differences(mel)
+    if differences:
+        raise UserError(f"--store {store.path} and {what} differ in mel ({'; '.join(differences)}); prepare it again")

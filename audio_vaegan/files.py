@@ -1,0 +1,103 @@
+"""Writing files so that nothing is ever half written, and nothing of the user's is lost."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from audio_vaegan.errors import UserError
+
+MARK = ".audio-vaegan"  # a folder that holds this file was written by this program
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def fsync_tree(folder: Path) -> None:
+    """Force every file of a folder, and the folder itself, to the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as f:
+        f.write(data.encode() if isinstance(data, str) else data)
+        f.flush()
+        os.fsync(f.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file. Raises UserError that names `what` when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{what}: no such file: {path}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise UserError(f"{what}: {path} cannot be read as JSON ({e})") from None
+
+
+@contextmanager
+def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder that appears whole or not at all: filled under a temporary name, then renamed to `path`.
+
+    An existing `path` is replaced when it is empty, or with `overwrite` when this program wrote it;
+    anything else is a UserError and stays untouched.
+    """
+    check_out_folder(path, overwrite)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        (temporary / MARK).write_text("This folder was written by audio-vaegan.\n")
+        yield temporary
+        fsync_tree(temporary)
+        replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`; the old one is set aside first and removed last."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.replace(old)
+    new.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_out_folder(path: Path, overwrite: bool = False) -> None:
+    """Raise UserError unless the folder `path` may be written as a whole."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"--out {path}: a file of that name exists; choose another name")
+    if not any(path.iterdir()):
+        return
+    if not (path / MARK).exists():
+        raise UserError(f"--out {path}: the folder holds files that audio-vaegan did not write; choose an empty one")
+    if not overwrite:
+        raise UserError(f"--out {path}: already written; add --overwrite to replace it, or choose another name")
+
+
+def share(name: str) -> Path:
+    """The folder `recipes` or `demo`: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).parent
+    inside = package / "_share" / name
+    return inside if inside.exists() else package.parent / name

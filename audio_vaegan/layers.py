@@ -1,0 +1,113 @@
+"""Blocks that the networks share."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AdaLayerNorm(nn.Module):
+    """Layer norm over channels whose gain and offset come from a condition (FiLM on normalised features).
+
+    Shape: `[B, T, C]`, condition `[B, K]` or None -> `[B, T, C]`. Without `condition_dim`, a plain layer norm.
+    """
+
+    def __init__(self, channels: int, condition_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-6, elementwise_affine=condition_dim is None)
+        self.film = None if condition_dim is None else nn.Linear(condition_dim, 2 * channels)
+        if self.film is not None:
+            nn.init.normal_(self.film.weight, std=0.02)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        x = self.norm(x)
+        if self.film is None or condition is None:
+            return x
+        gain, offset = self.film(condition).unsqueeze(1).chunk(2, dim=-1)
+        return x * (1 + gain) + offset
+
+
+class DepthwiseConv(nn.Module):
+    """A convolution over time, one kernel a channel. `[B, T, C]` -> `[B, T, C]`.
+
+    Written as a 2-D convolution over a channels-last view: no copy, and on a CPU about four times as fast as
+    Conv1d between two transpositions.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, (1, kernel), padding=(0, kernel // 2), groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.unsqueeze(1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(1)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Frame-rate ConvNeXt block (Liu et al. 2022; in one dimension as Vocos, Siuzdak 2023).
+
+    Depthwise convolution over time -> (adaptive) layer norm -> expand -> GELU -> contract -> layer scale -> residual.
+    Shape: `[B, T, C]` -> `[B, T, C]`.
+    """
+
+    def __init__(
+        self, channels: int, kernel: int = 7, expansion: int = 2, condition_dim: int | None = None, scale: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.depthwise = DepthwiseConv(channels, kernel)
+        self.norm = AdaLayerNorm(channels, condition_dim)
+        self.expand = nn.Linear(channels, channels * expansion)
+        self.contract = nn.Linear(channels * expansion, channels)
+        self.scale = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        y = self.contract(F.gelu(self.expand(self.norm(self.depthwise(x), condition))))
+        return torch.addcmul(x, self.scale, y)
+
+
+class Downsample(nn.Module):
+    """Four frames become one: stack them along channels, project. `[B, T, C]` -> `[B, T / 4, D]`."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.project = nn.Linear(4 * channels, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, frames, channels = x.shape
+        return self.project(self.norm(x).reshape(batch, frames // 4, 4 * channels))
+
+
+class Upsample(nn.Module):
+    """One frame becomes four by repetition, smoothed by a depthwise convolution that starts as a linear ramp.
+
+    Repetition and smoothing leave no grid in the output, which a strided transposed convolution does.
+    Shape: `[B, T, C]` -> `[B, 4 T, C]`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.smooth = DepthwiseConv(channels, 7)
+        ramp = torch.tensor([1.0, 2, 3, 4, 3, 2, 1]) / 16
+        with torch.no_grad():
+            self.smooth.conv.weight.copy_(ramp.expand(channels, 1, 1, 7))
+            self.smooth.conv.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.smooth(x.repeat_interleave(4, dim=1))
+
+
+class FourierFeatures(nn.Module):
+    """Smooth embedding of a number in [0, 1]: `[..., ]` -> `[..., 2 * octaves]`, sines and cosines of pi 2^k u."""
+
+    frequencies: Tensor
+
+    def __init__(self, octaves: int = 5) -> None:
+        super().__init__()
+        self.dim = 2 * octaves
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(octaves), persistent=False)
+
+    def forward(self, u: Tensor) -> Tensor:
+        phase = u.unsqueeze(-1) * self.frequencies
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)

@@ -1,0 +1,90 @@
+"""Waveform -> log-mel spectrogram. The only mel code: every other part gets its mels from here."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+import torchaudio.functional as AF
+from torch import Tensor, nn
+
+from audio_vaegan.config import MelConfig
+
+
+def mel_basis(config: MelConfig) -> Tensor:
+    """The filterbank `[n_fft / 2 + 1, n_mels]` of a MelConfig (torchaudio; equal to librosa's)."""
+    return AF.melscale_fbanks(
+        config.n_fft // 2 + 1,
+        config.f_min,
+        config.f_max,
+        config.n_mels,
+        config.sample_rate,
+        norm=config.norm,
+        mel_scale=config.mel_scale,
+    )
+
+
+class Mel(nn.Module):
+    """Log-mel spectrogram of a MelConfig, always in float32.
+
+    Shape: `[B, samples]` -> `[B, n_mels, frames]` with frames = samples / hop (`same`) or samples / hop + 1
+    (`center`). With `same` padding, frame t is centred on sample t * hop + hop / 2; with `center`, on t * hop.
+    """
+
+    window: Tensor
+    basis: Tensor
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+        self.register_buffer("basis", mel_basis(config), persistent=False)
+
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, audio: Tensor) -> Tensor:
+        return self.compress(self.magnitude(audio.float()).transpose(1, 2) @ self.basis).transpose(1, 2)
+
+    def magnitude(self, audio: Tensor) -> Tensor:
+        """Linear-frequency magnitude (power 1) or power (2) spectrogram `[B, n_fft / 2 + 1, frames]`."""
+        c = self.config
+        side = c.n_fft // 2 if c.padding == "center" else (c.n_fft - c.hop_length) // 2
+        padded = F.pad(audio.unsqueeze(1), (side, side), mode=c.pad_mode).squeeze(1)
+        spectrum = torch.stft(
+            padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True
+        )
+        if c.magnitude_eps:
+            magnitude = (spectrum.real.square() + spectrum.imag.square() + c.magnitude_eps).sqrt()
+        else:
+            magnitude = spectrum.abs()
+        return magnitude if c.power == 1 else magnitude.square()
+
+    def compress(self, mel: Tensor) -> Tensor:
+        """Linear mel -> log-mel."""
+        mel = mel.clamp_min(self.config.floor)
+        return mel.log() if self.config.log == "ln" else mel.log10()
+
+    def expand(self, log_mel: Tensor) -> Tensor:
+        """Log-mel -> linear mel."""
+        return log_mel.exp() if self.config.log == "ln" else torch.pow(10.0, log_mel)
+
+    def linear_magnitude(self, log_mel: Tensor, iterations: int = 40) -> Tensor:
+        """A non-negative linear-frequency magnitude `[B, n_fft / 2 + 1, T]` whose mel is close to the given one.
+
+        Least squares by multiplicative updates (Lee & Seung 2001, eq. 4) from the pseudo-inverse's start.
+        """
+        target = self.expand(log_mel.float()).transpose(1, 2)  # [B, T, n_mels]
+        basis = self.basis
+        value = (target @ torch.linalg.pinv(basis)).clamp_min(1e-3 * target.mean(dim=-1, keepdim=True) + 1e-12)
+        numerator, gram = target @ basis.T, basis @ basis.T
+        for _ in range(iterations):
+            value = value * numerator / (value @ gram).clamp_min(1e-12)
+        value = value.transpose(1, 2)
+        return value if self.config.power == 1 else value.sqrt()
+
+    @property
+    def silence(self) -> float:
+        """The log-mel value of digital silence."""
+        eps = math.sqrt(self.config.magnitude_eps)
+        least = float(self.basis.sum(dim=0).max()) * (eps if self.config.power == 1 else eps**2)
+        value = max(self.config.floor, least)
+        return math.log(value) if self.config.log == "ln" else math.log10(value)

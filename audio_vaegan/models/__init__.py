@@ -1,0 +1,1 @@
+"""Encoder, generator, critic (discriminator and heads), the VAE-GAN that wires them, vocoder, and the bundle."""

@@ -1,0 +1,151 @@
+"""The bundle: everything that inference needs, as a folder without any pickle.
+
+    BUNDLE/config.json            recipe, controls, normalisation, versions, hashes of the tensor files
+           vaegan.safetensors     encoder, generator, heads
+           README.md              the card
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from audio_vaegan import __version__
+from audio_vaegan.config import Recipe, parse_recipe
+from audio_vaegan.errors import UserError
+from audio_vaegan.files import new_folder, read_json, write_atomic, write_json
+from audio_vaegan.models.controls import Control
+from audio_vaegan.models.critic import ControlHeads
+from audio_vaegan.models.vaegan import Normalisation, VaeGan
+
+VERSION = 1
+WEIGHTS = "vaegan.safetensors"
+
+
+class Bundle(nn.Module):
+    """The networks of a bundle and what they need to know; `hash` names weights and inference configuration."""
+
+    def __init__(self, recipe: Recipe, vaegan: VaeGan, heads: ControlHeads, about: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.recipe, self.vaegan, self.heads = recipe, vaegan, heads
+        self.about = about or {}
+        self.hash = ""
+
+
+def _inference_config(bundle: Bundle) -> dict[str, Any]:
+    recipe = bundle.recipe
+    return {
+        "mel": recipe.mel.model_dump(),
+        "clip_samples": recipe.data.clip_samples,
+        "model": recipe.model.model_dump(mode="json"),
+        "controls": [c.to_json() for c in bundle.vaegan.controls],
+        "normalisation": asdict(bundle.vaegan.normalisation),
+    }
+
+
+def _hash(weights: bytes, inference: dict[str, Any]) -> str:
+    digest = hashlib.sha256(weights)
+    digest.update(json.dumps(inference, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def save_bundle(bundle: Bundle, out: Path, overwrite: bool = True) -> str:
+    """Write a bundle, whole or not at all. Returns its model hash."""
+    tensors = {f"{part}.{k}": v.detach().cpu().contiguous() for part, k, v in _parts(bundle)}
+    weights = save(tensors)
+    inference = _inference_config(bundle)
+    bundle.hash = _hash(weights, inference)
+    with new_folder(out, overwrite) as folder:
+        write_atomic(folder / WEIGHTS, weights)
+        write_json(
+            folder / "config.json",
+            {
+                "version": VERSION,
+                "model_hash": bundle.hash,
+                "inference": inference,
+                "recipe": bundle.recipe.model_dump(mode="json"),
+                "about": bundle.about,
+                "versions": {"audio_vaegan": __version__, "torch": torch.__version__},
+            },
+        )
+        write_atomic(folder / "README.md", _card(bundle))
+    return bundle.hash
+
+
+def _parts(bundle: Bundle) -> list[tuple[str, str, Tensor]]:
+    modules = {"encoder": bundle.vaegan.encoder, "generator": bundle.vaegan.generator, "heads": bundle.heads}
+    return [(name, k, v) for name, module in modules.items() for k, v in module.state_dict().items()]
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Open a bundle, or the bundle of a run folder. Checks shapes, finiteness and hash; runs no code from it."""
+    if not (path / "config.json").is_file() and (path / "bundle" / "config.json").is_file():
+        path = path / "bundle"
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path}: not a model (no config.json there; a model is a bundle or a run folder)")
+    config = read_json(path / "config.json", "model")
+    if not isinstance(config, dict) or config.get("version") != VERSION:
+        raise UserError(f"{path / 'config.json'}: not a bundle of version {VERSION}")
+    try:
+        recipe = parse_recipe(config["recipe"], str(path / "config.json"))
+        inference = config["inference"]
+        controls = [Control(**c) for c in inference["controls"]]
+        normalisation = Normalisation(**inference["normalisation"])
+        weights = (path / WEIGHTS).read_bytes()
+        tensors = load(weights)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as e:
+        raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())})") from None
+    vaegan = VaeGan(recipe, controls, normalisation)
+    bundle = Bundle(recipe, vaegan, ControlHeads(recipe.model, controls, recipe.mel.n_mels), config.get("about"))
+    _fill(bundle, tensors, path)
+    bundle.hash = _hash(weights, _inference_config(bundle))
+    if bundle.hash != config.get("model_hash"):
+        raise UserError(f"{path}: the weights or the configuration were changed after saving (model_hash differs)")
+    return bundle.eval()
+
+
+def _fill(bundle: Bundle, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = {f"{part}.{k}": v for part, k, v in _parts(bundle)}
+    if wanted.keys() != tensors.keys():
+        odd = sorted(wanted.keys() ^ tensors.keys())
+        raise UserError(f"{path / WEIGHTS}: {len(odd)} tensors missing or unknown (first: {odd[0]})")
+    for name, value in tensors.items():
+        if wanted[name].shape != value.shape:
+            raise UserError(
+                f"{path / WEIGHTS}: {name} has shape {list(value.shape)}, the configuration says "
+                f"{list(wanted[name].shape)}"
+            )
+        if not torch.isfinite(value).all():
+            raise UserError(f"{path / WEIGHTS}: {name} holds NaN or infinite values")
+        wanted[name].copy_(value)
+
+
+def _card(bundle: Bundle) -> str:
+    recipe, about = bundle.recipe, bundle.about
+    controls = "\n".join(f"- {c.name}: {c.low:g} to {c.high:g} {c.unit}" for c in bundle.vaegan.controls)
+    facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in about.items())
+    return f"""# {recipe.name}
+
+A sound generator made by audio-vaegan {__version__} (VAE-GAN on log-mel spectrograms).
+Every sound that it makes is generated by a machine and is marked so in its file.
+
+Model hash: `{bundle.hash}`
+
+## Sound
+
+Mono, {recipe.mel.sample_rate} Hz, clips of {recipe.data.clip_samples / recipe.mel.sample_rate:.3f} s. No vocoder: Griffin-Lim.
+
+## Controls
+
+{controls or "none"}
+
+## How it was made
+
+{facts or "unknown"}
+"""

@@ -1,0 +1,109 @@
+"""What judges the generator: a multi-scale spectrogram discriminator, and heads that read the controls."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from audio_vaegan.config import ModelConfig
+from audio_vaegan.layers import ConvNeXtBlock
+from audio_vaegan.models.controls import Control
+
+SLOPE = 0.2
+
+
+class ScaleDiscriminator(nn.Module):
+    """Strided 2-D convolutions over one resolution of the spectrogram. Weight norm only: it has no buffers.
+
+    Shape: `[B, 1, n_mels, T]` -> scores `[B, 1, m, t]` and the features before each of them.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        sizes = [1, *channels]
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv2d(a, b, (5, 5), stride=2, padding=2)) for a, b in zip(sizes, sizes[1:], strict=False)
+        )
+        self.score = weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), SLOPE)
+            features.append(x)
+        return self.score(x), features
+
+
+class Discriminator(nn.Module):
+    """The same discriminator shape at full, half, quarter ... resolution (average-pooled spectrograms).
+
+    Shape: normalised log-mel `[B, n_mels, T]` -> one score map a scale, and all features.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(ScaleDiscriminator(config.disc_channels) for _ in range(config.disc_scales))
+
+    def forward(self, mel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        x = mel.unsqueeze(1)
+        scores, features = [], []
+        for scale in self.scales:
+            score, feature = scale(x)
+            scores.append(score)
+            features.extend(feature)
+            x = F.avg_pool2d(x, 2)
+        return scores, features
+
+
+class ControlHeads(nn.Module):
+    """Reads every control from a spectrogram, as a distribution over its bins.
+
+    Shape: normalised log-mel `[B, n_mels, T]` -> one `[B, bins]` of logits a control.
+    """
+
+    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int) -> None:
+        super().__init__()
+        width = config.width * 2 // 3
+        self.enter = nn.Linear(n_mels, width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, config.kernel) for _ in range(config.head_blocks))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.leave = nn.ModuleList(nn.Linear(width, c.bins) for c in controls)
+
+    def forward(self, mel: Tensor) -> list[Tensor]:
+        x = self.enter(mel.transpose(1, 2))
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x.mean(dim=1))
+        return [leave(x) for leave in self.leave]
+
+
+class Critic(nn.Module):
+    """Discriminator and heads under one forward, as DDP wants it.
+
+    `forward(judged, heard)`: scores of `judged` and logits of `heard`; the heads learn from real sounds alone.
+    """
+
+    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int) -> None:
+        super().__init__()
+        self.discriminator = Discriminator(config)
+        self.heads = ControlHeads(config, controls, n_mels)
+
+    def forward(self, judged: Tensor, heard: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        scores, _ = self.discriminator(judged)
+        return scores, self.heads(heard)
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def read_bins(logits: Tensor, low: float, high: float) -> Tensor:
+    """The value that a head reads: expectation over the bins around the likeliest one. `[B, bins]` -> `[B]`."""
+    bins = logits.shape[-1]
+    centres = torch.linspace(low, high, bins, device=logits.device)
+    best = logits.argmax(dim=-1, keepdim=True)
+    near = (torch.arange(bins, device=logits.device) - best).abs() <= 2
+    weight = logits.masked_fill(~near, float("-inf")).softmax(dim=-1)
+    return (weight * centres).sum(dim=-1)

@@ -1,0 +1,94 @@
+"""The VAE-GAN: encoder and shared generator under one forward, with what they need to know of the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.models.controls import Control, table
+from audio_vaegan.models.encoder import Encoder
+from audio_vaegan.models.generator import Generator
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and deviation of the log-mel values of the training clips' sounding frames."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Fakes of one step: `judged` items of the batch are decoded again from their detached codes; the other tensors
+    share their first dimension M and describe prior and re-pitched codes.
+
+    `source` points at the item of the batch whose (detached) code is re-pitched, or is -1 for a prior sample.
+    """
+
+    judged: Tensor  # [J] long
+    source: Tensor  # [M] long
+    timbre: Tensor  # [M, D] prior draws; rows with a source are ignored
+    controls: Tensor  # [M, C] standardised
+    defined: Tensor  # [M, C] bool
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one forward of training returns."""
+
+    mean: Tensor  # [B, D]
+    log_variance: Tensor  # [B, D]
+    reconstruction: Tensor  # [B, n_mels, T], gradient reaches the encoder
+    fakes: Tensor  # [J + M, n_mels, T], gradient stops at the codes
+
+
+class VaeGan(nn.Module):
+    """Encoder and generator. `forward` does the whole training pass in one batched decode.
+
+    Latent z = [controls | timbre]: the first C coordinates are the named controls in standardised units, the rest is
+    the Gaussian timbre code with prior N(0, I).
+    """
+
+    control_mean: Tensor
+    control_deviation: Tensor
+
+    def __init__(self, recipe: Recipe, controls: Sequence[Control], normalisation: Normalisation) -> None:
+        super().__init__()
+        self.controls = tuple(controls)
+        self.normalisation = normalisation
+        self.timbre_dim = recipe.model.timbre_dim
+        n_mels, frames = recipe.mel.n_mels, recipe.mel.frames(recipe.data.clip_samples)
+        self.encoder = Encoder(recipe.model, n_mels, frames)
+        self.generator = Generator(recipe.model, controls, n_mels, frames)
+        self.register_buffer("control_mean", table(controls, "mean"), persistent=False)
+        self.register_buffer("control_deviation", table(controls, "deviation"), persistent=False)
+
+    def normalise(self, log_mel: Tensor) -> Tensor:
+        return (log_mel - self.normalisation.mean) / self.normalisation.deviation
+
+    def denormalise(self, mel: Tensor) -> Tensor:
+        return mel * self.normalisation.deviation + self.normalisation.mean
+
+    def standardise(self, values: Tensor) -> Tensor:
+        """Controls in their units `[B, C]` -> standardised; undefined ones (NaN) stay NaN."""
+        return (values - self.control_mean) / self.control_deviation
+
+    def forward(self, mel: Tensor, controls: Tensor, defined: Tensor, noise: Tensor, plan: Plan) -> Decoded:
+        """Encode, then decode [z, z.detach() of the judged items, the plan's fakes] in one batch.
+
+        Shape: normalised mel `[B, n_mels, T]`, controls and defined `[B, C]`, noise `[B, D]`.
+        The gradient of what judges `fakes` cannot reach the encoder (Larsen et al. 2016, algorithm 1).
+        """
+        mean, log_variance = self.encoder(mel)
+        code = mean + (0.5 * log_variance).exp() * noise
+        frozen = code.detach()
+        repitched = torch.where(plan.source.unsqueeze(-1) >= 0, frozen[plan.source.clamp_min(0)], plan.timbre)
+        decoded = self.generator(
+            torch.cat([code, frozen[plan.judged], repitched]),
+            torch.cat([controls, controls[plan.judged], plan.controls]),
+            torch.cat([defined, defined[plan.judged], plan.defined]),
+        )
+        return Decoded(mean, log_variance, decoded[: len(mel)], decoded[len(mel) :])

@@ -1,0 +1,58 @@
+"""Log-mel -> waveform. Griffin-Lim is the baseline and the fallback, behind the call that every vocoder has."""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+import torchaudio.functional as AF
+from torch import Tensor, nn
+
+from audio_vaegan.config import MelConfig
+from audio_vaegan.mel import Mel
+
+
+class Vocoder(Protocol):
+    """Log-mel `[B, n_mels, T]` -> audio `[B, samples]`, for one MelConfig. Same mel, same samples."""
+
+    name: str
+    config: MelConfig
+
+    def __call__(self, log_mel: Tensor, samples: int) -> Tensor: ...
+
+
+class GriffinLim(nn.Module):
+    """Phase by fast Griffin-Lim (Griffin & Lim 1984; momentum: Perraudin et al. 2013), on the magnitude whose mel fits.
+
+    Starts from zero phase and not from noise, so that the result is a function of the mel alone.
+    """
+
+    name = "griffin-lim"
+
+    def __init__(self, config: MelConfig, iterations: int = 64) -> None:
+        super().__init__()
+        self.config, self.iterations = config, iterations
+        self.mel = Mel(config)
+
+    @torch.no_grad()
+    def forward(self, log_mel: Tensor, samples: int) -> Tensor:
+        c = self.config
+        magnitude = self.mel.linear_magnitude(log_mel)
+        shift = 0
+        if c.padding == "same":
+            # Frame t is centred on t * hop + hop / 2; torch's inverse wants frames centred on t * hop. One more frame on
+            # either side, then the signal that they describe starts hop / 2 samples before the clip's first.
+            magnitude = F.pad(magnitude, (1, 1), mode="replicate")
+            shift = c.hop_length // 2
+        audio = AF.griffinlim(
+            magnitude,
+            self.mel.window,
+            c.n_fft,
+            c.hop_length,
+            c.win_length,
+            power=1.0,
+            n_iter=self.iterations,
+            momentum=0.99,
+            length=samples + 2 * shift,
+            rand_init=False,
+        )
+        return audio[:, shift : shift + samples]

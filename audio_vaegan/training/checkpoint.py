@@ -1,0 +1,84 @@
+"""Checkpoints of a run: whole or not at all, without pickle, the last few kept.
+
+RUN/checkpoints/step-00000250/state.safetensors holds every tensor (weights, averages, both optimisers), state.json the
+step. No random state is needed: everything random is a function of (seed, step).
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from audio_vaegan.errors import UserError
+from audio_vaegan.files import fsync_tree, read_json, write_json
+
+FOLDER = "checkpoints"
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as a flat dictionary: `"3.exp_avg"` is the first moment of its fourth parameter."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{k}": torch.as_tensor(v) for i, entry in state.items() for k, v in entry.items()}
+
+
+def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save(run: Path, step: int, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], keep: int) -> Path:
+    """Write the checkpoint after `step` steps; then remove all but the last `keep`. Main process only."""
+    tensors = {f"{n}/{k}": v for n, m in modules.items() for k, v in m.state_dict().items()}
+    tensors |= {f"{n}/{k}": v for n, o in optimizers.items() for k, v in optimizer_tensors(o).items()}
+    folder = run / FOLDER / f"step-{step:08d}"
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / "state.safetensors")
+    write_json(temporary / "state.json", {"step": step})
+    fsync_tree(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)
+    for old in _all(run)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _all(run: Path) -> list[Path]:
+    return sorted(p for p in (run / FOLDER).glob("step-*") if (p / "state.json").is_file())
+
+
+def latest(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run, or None."""
+    found = _all(run)
+    return found[-1] if found else None
+
+
+def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> int:
+    """Restore a checkpoint into modules and optimisers. Returns the number of steps done."""
+    try:
+        tensors = load_file(folder / "state.safetensors")
+    except (OSError, SafetensorError) as e:
+        raise UserError(f"{folder}: damaged checkpoint ({e}); remove this folder to go on from the one before") from None
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        owner, _, name = key.partition("/")
+        parts.setdefault(owner, {})[name] = value
+    try:
+        for name, module in modules.items():
+            module.load_state_dict(parts.get(name, {}))
+        for name, optimizer in optimizers.items():
+            load_optimizer(optimizer, parts.get(name, {}))
+    except (RuntimeError, ValueError, KeyError) as e:
+        reason = " ".join(str(e).split())[:200]
+        raise UserError(f"{folder}: does not fit this recipe ({reason}); choose another --out") from None
+    state: Any = read_json(folder / "state.json", "checkpoint")
+    return int(state["step"])
