@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from audio_vaegan.version import __version__
+
 if TYPE_CHECKING:
     from audio_vaegan.sound_model import SoundModel
 
-__version__ = "0.1.0"
 __all__ = ["SoundModel", "__version__"]
 
 

@@ -14,9 +14,9 @@ import torchaudio.functional as AF
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audio_vaegan import __version__
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import write_atomic
+from audio_vaegan.version import __version__
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
 MARK_AI = "AI-generated"
@@ -28,7 +28,9 @@ class BadAudio(UserError):
     """A file that cannot be used; the message is the reason, without the path."""
 
 
-def read(path: Path, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS) -> tuple[NDArray[np.float32], int]:
+def read(
+    path: Path, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS
+) -> tuple[NDArray[np.float32], int]:
     """Read a file as a mono clip (mean over channels), resampled to `sample_rate` if one is given.
 
     Returns the clip `[samples]` float32 and its sample rate in Hz.

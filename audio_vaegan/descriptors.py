@@ -72,10 +72,11 @@ def yin(
     allowed[..., : lag_min - 1] = torch.inf
     lag = torch.where(dip.any(-1), dip.int().argmax(-1), allowed.argmin(-1)) + 1
     depth = normalised.gather(-1, lag.unsqueeze(-1)).squeeze(-1)
-    a, b, c = (difference.gather(-1, (lag + k).unsqueeze(-1)).squeeze(-1) for k in (-1, 0, 1))
-    bend = a - 2 * b + c
-    offset = torch.where(bend > 0, 0.5 * (a - c) / bend.clamp_min(1e-20), torch.zeros_like(bend)).clamp(-1, 1)
-    midi = hz_to_midi(sample_rate / (lag + offset))
+    period = _dip_near(difference, lag)
+    # A short period is a coarse ruler: measure several at once, where they still fit.
+    several = (48 / period).ceil().clamp(1, None).minimum(((lag_max - 2) / period).floor().clamp_min(1))
+    period = _dip_near(difference, (period * several).round().long()) / several
+    midi = hz_to_midi(sample_rate / period)
 
     sounding = level > 1e-4 * level.amax(dim=1, keepdim=True)
     sounding &= level > window * 1e-10
@@ -85,6 +86,17 @@ def yin(
     median = only.nanmedian(dim=1).values
     spread = (only - median.unsqueeze(1)).abs().nanmedian(dim=1).values
     return Pitch(torch.where((share > 0.5) & (spread < 1.0), median, torch.nan), share)
+
+
+def _dip_near(difference: Tensor, lag: Tensor) -> Tensor:
+    """The minimum of the difference function near an integer lag, by a parabola through three points."""
+    lag = lag.clamp(2, difference.shape[-1] - 3)
+    around = torch.stack([difference.gather(-1, (lag + k).unsqueeze(-1)).squeeze(-1) for k in (-1, 0, 1)])
+    lag = lag + around.argmin(dim=0) - 1
+    a, b, c = (difference.gather(-1, (lag + k).unsqueeze(-1)).squeeze(-1) for k in (-1, 0, 1))
+    bend = a - 2 * b + c
+    offset = torch.where(bend > 0, 0.5 * (a - c) / bend.clamp_min(1e-20), torch.zeros_like(bend))
+    return lag + offset.clamp(-1, 1)
 
 
 def sounding_middle(audio: NDArray[np.float32], sample_rate: int, seconds: float = 0.5) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ class Finding:
 
 
 def _python(code: str) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 

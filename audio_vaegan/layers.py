@@ -52,7 +52,12 @@ class ConvNeXtBlock(nn.Module):
     """
 
     def __init__(
-        self, channels: int, kernel: int = 7, expansion: int = 2, condition_dim: int | None = None, scale: float = 0.2
+        self,
+        channels: int,
+        kernel: int = 7,
+        expansion: int = 2,
+        condition_dim: int | None = None,
+        scale: float = 0.2,
     ) -> None:
         super().__init__()
         self.depthwise = DepthwiseConv(channels, kernel)

@@ -23,6 +23,35 @@ def mel_basis(config: MelConfig) -> Tensor:
     )
 
 
+class HarmonicComb(nn.Module):
+    """Where the harmonics of a pitch lie on the mel axis: the log-mel of equally strong harmonics through the window.
+
+    Every FFT bin takes the Hann window's response at its distance to the nearest harmonic, then the filterbank, each
+    band relative to its own response to a flat spectrum. Shape: fundamental in Hz `[B]` -> `[B, n_mels]`, in about
+    [-1, 1]: 1 where a band sits on a harmonic, -1 where it lies in a gap.
+    """
+
+    bins: Tensor
+    basis: Tensor
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        self.width = config.sample_rate / config.win_length  # Hz a bin of the window's own transform
+        bins = torch.arange(config.n_fft // 2 + 1) * (config.sample_rate / config.n_fft)
+        basis = mel_basis(config)
+        self.register_buffer("bins", bins, persistent=False)
+        self.register_buffer("basis", basis / basis.sum(dim=0).clamp_min(1e-12), persistent=False)
+
+    def forward(self, hz: Tensor) -> Tensor:
+        hz = hz.unsqueeze(-1)
+        nearest = (self.bins / hz).round().clamp_min(1) * hz
+        x = ((self.bins - nearest) / self.width).abs()
+        near = x.clamp_max(1.999)
+        lobe = torch.sinc(near) / (1 - near.square()).where((near - 1).abs() > 1e-3, torch.full_like(near, 1e-3))
+        lobe = lobe.where((near - 1).abs() > 1e-3, torch.full_like(near, 0.5)).abs() * (x < 2)
+        return 1 + (lobe @ self.basis + 1e-2).log10()
+
+
 class Mel(nn.Module):
     """Log-mel spectrogram of a MelConfig, always in float32.
 

@@ -72,7 +72,10 @@ def prepare(paths: list[Path], recipe: Recipe, out: Path, overwrite: bool = Fals
             if not (work / f"part-{number:05d}.json").exists():
                 chunk = _process(files[part], hashes[part], recipe)
                 buffer = io.BytesIO()
-                np.save(buffer, np.stack(chunk.clips) if chunk.clips else np.empty((0, recipe.data.clip_samples), "<i2"))
+                np.save(
+                    buffer,
+                    np.stack(chunk.clips) if chunk.clips else np.empty((0, recipe.data.clip_samples), "<i2"),
+                )
                 write_atomic(work / f"shard-{number:05d}.npy", buffer.getvalue())
                 write_json(work / f"part-{number:05d}.json", {"rows": chunk.rows, "files": chunk.files})
             bar.update(len(files[part]))

@@ -166,7 +166,9 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                         audio = synth.note(preset, pitch, velocity)
                         if float(np.abs(audio).max()) >= 1.0:
                             clipped.append(entry["note_str"])
-                        write_recording(folder / "audio" / f"{entry['note_str']}.{what.format}", audio, what.sample_rate)
+                        write_recording(
+                            folder / "audio" / f"{entry['note_str']}.{what.format}", audio, what.sample_rate
+                        )
                         notes[entry["note_str"]] = entry
                         used.setdefault(entry["instrument_str"], set()).update(samples)
         if not notes:

@@ -51,7 +51,10 @@ def _plain(path: Path, name: str) -> SourceFile:
 
 
 def folder(root: Path) -> Iterator[SourceFile]:
-    """All files below a folder; each is a group of its own, its top sub-folder a label. Folder links are named, not followed."""
+    """All files below a folder; each is a group of its own, its top sub-folder a label.
+
+    Links to folders are named as refused, not followed.
+    """
     for base, folders, names in os.walk(root):
         folders.sort()
         for name in sorted(names):

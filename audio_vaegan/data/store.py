@@ -1,9 +1,9 @@
 """The store: clips of one length as memory-mapped int16 shards, one table row a clip, and the mel they are for.
 
-    STORE/store.json            version, MelConfig, sample rate, clip length, shards, content hash
-          items.parquet         one row a clip: source path, sha256, split, labels, descriptors
-          shard-00000.npy ...   int16 [clips, clip_samples]
-          report.json           every input file: used, or dropped and why
+STORE/store.json            version, MelConfig, sample rate, clip length, shards, content hash
+      items.parquet         one row a clip: source path, sha256, split, labels, descriptors
+      shard-00000.npy ...   int16 [clips, clip_samples]
+      report.json           every input file: used, or dropped and why
 """
 
 from collections.abc import Iterable

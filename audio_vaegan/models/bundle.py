@@ -1,8 +1,8 @@
 """The bundle: everything that inference needs, as a folder without any pickle.
 
-    BUNDLE/config.json            recipe, controls, normalisation, versions, hashes of the tensor files
-           vaegan.safetensors     encoder, generator, heads
-           README.md              the card
+BUNDLE/config.json            recipe, controls, normalisation, versions, hashes of the tensor files
+       vaegan.safetensors     encoder, generator, heads
+       README.md              the card
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from audio_vaegan import __version__
 from audio_vaegan.config import Recipe, parse_recipe
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, read_json, write_atomic, write_json
 from audio_vaegan.models.controls import Control
 from audio_vaegan.models.critic import ControlHeads
 from audio_vaegan.models.vaegan import Normalisation, VaeGan
+from audio_vaegan.version import __version__
 
 VERSION = 1
 WEIGHTS = "vaegan.safetensors"
@@ -31,7 +31,9 @@ WEIGHTS = "vaegan.safetensors"
 class Bundle(nn.Module):
     """The networks of a bundle and what they need to know; `hash` names weights and inference configuration."""
 
-    def __init__(self, recipe: Recipe, vaegan: VaeGan, heads: ControlHeads, about: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, vaegan: VaeGan, heads: ControlHeads, about: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.recipe, self.vaegan, self.heads = recipe, vaegan, heads
         self.about = about or {}
@@ -129,6 +131,7 @@ def _fill(bundle: Bundle, tensors: dict[str, Tensor], path: Path) -> None:
 def _card(bundle: Bundle) -> str:
     recipe, about = bundle.recipe, bundle.about
     controls = "\n".join(f"- {c.name}: {c.low:g} to {c.high:g} {c.unit}" for c in bundle.vaegan.controls)
+    seconds = recipe.data.clip_samples / recipe.mel.sample_rate
     facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in about.items())
     return f"""# {recipe.name}
 
@@ -139,7 +142,7 @@ Model hash: `{bundle.hash}`
 
 ## Sound
 
-Mono, {recipe.mel.sample_rate} Hz, clips of {recipe.data.clip_samples / recipe.mel.sample_rate:.3f} s. No vocoder: Griffin-Lim.
+Mono, {recipe.mel.sample_rate} Hz, clips of {seconds:.3f} s. No vocoder: Griffin-Lim.
 
 ## Controls
 

@@ -1,6 +1,7 @@
 """What judges the generator: a multi-scale spectrogram discriminator, and heads that read the controls."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ class ScaleDiscriminator(nn.Module):
         super().__init__()
         sizes = [1, *channels]
         self.convs = nn.ModuleList(
-            weight_norm(nn.Conv2d(a, b, (5, 5), stride=2, padding=2)) for a, b in zip(sizes, sizes[1:], strict=False)
+            weight_norm(nn.Conv2d(a, b, (5, 5), stride=2, padding=2)) for a, b in pairwise(sizes)
         )
         self.score = weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1))
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from audio_vaegan.config import ModelConfig
+from audio_vaegan.config import MelConfig, ModelConfig
 from audio_vaegan.layers import ConvNeXtBlock, Upsample
+from audio_vaegan.mel import HarmonicComb
 from audio_vaegan.models.controls import Control, ControlEmbedding
 
 
@@ -14,11 +15,13 @@ class Generator(nn.Module):
     """Frame-rate ConvNeXt stack, steered in every block by the latent through adaptive layer norm.
 
     The start sequence (a quarter of the frames) is learned, plus a projection of the condition per frame.
-    Shape: timbre `[B, D]`, standardised controls `[B, C]`, defined `[B, C]` bool -> normalised log-mel `[B, n_mels, T]`.
+    Shape: timbre `[B, D]`, standardised controls `[B, C]`, defined `[B, C]` bool ->
+    normalised log-mel `[B, n_mels, T]`.
     """
 
-    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int, frames: int) -> None:
+    def __init__(self, config: ModelConfig, controls: Sequence[Control], mel: MelConfig, frames: int) -> None:
         super().__init__()
+        n_mels = mel.n_mels
         width, start = config.width, frames // 4
         self.embed = ControlEmbedding(controls)
         inputs = config.timbre_dim + 64 * len(controls)
@@ -32,7 +35,12 @@ class Generator(nn.Module):
         self.up = Upsample(width)
         self.fine = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(config.generator_blocks - early))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.leave = nn.Linear(width, n_mels)
+        self.leave = nn.Linear(width, 2 * n_mels)
+        self.pitch = next((i for i, c in enumerate(controls) if c.name == "pitch"), None)
+        if self.pitch is not None:
+            self.comb = HarmonicComb(mel)
+            self.pitch_mean, self.pitch_deviation = controls[self.pitch].mean, controls[self.pitch].deviation
+            self.place = nn.Linear(n_mels, width)
 
     def forward(self, timbre: Tensor, controls: Tensor, defined: Tensor) -> Tensor:
         condition = self.condition(torch.cat([timbre, self.embed(controls, defined)], dim=-1))
@@ -40,6 +48,17 @@ class Generator(nn.Module):
         for block in self.coarse:
             x = block(x, condition)
         x = self.up(x)
+        comb = None
+        if self.pitch is not None:
+            comb = self._comb(controls[:, self.pitch], defined[:, self.pitch])
+            x = x + self.place(comb)
         for block in self.fine:
             x = block(x, condition)
-        return self.leave(self.norm(x)).transpose(1, 2)
+        envelope, contrast = self.leave(self.norm(x)).chunk(2, dim=-1)
+        return (envelope if comb is None else torch.addcmul(envelope, contrast, comb)).transpose(1, 2)
+
+    def _comb(self, pitch: Tensor, defined: Tensor) -> Tensor:
+        """The harmonic comb `[B, 1, n_mels]` of a standardised pitch; zero where there is none."""
+        midi = pitch * self.pitch_deviation + self.pitch_mean
+        comb = self.comb(440.0 * torch.exp2((midi - 69) / 12))
+        return (comb * defined.unsqueeze(-1)).unsqueeze(1)

@@ -62,7 +62,7 @@ class VaeGan(nn.Module):
         self.timbre_dim = recipe.model.timbre_dim
         n_mels, frames = recipe.mel.n_mels, recipe.mel.frames(recipe.data.clip_samples)
         self.encoder = Encoder(recipe.model, n_mels, frames)
-        self.generator = Generator(recipe.model, controls, n_mels, frames)
+        self.generator = Generator(recipe.model, controls, recipe.mel, frames)
         self.register_buffer("control_mean", table(controls, "mean"), persistent=False)
         self.register_buffer("control_deviation", table(controls, "deviation"), persistent=False)
 

@@ -21,9 +21,9 @@ class Vocoder(Protocol):
 
 
 class GriffinLim(nn.Module):
-    """Phase by fast Griffin-Lim (Griffin & Lim 1984; momentum: Perraudin et al. 2013), on the magnitude whose mel fits.
+    """Fast Griffin-Lim (Griffin & Lim 1984, Perraudin et al. 2013) on a magnitude whose mel fits.
 
-    Starts from zero phase and not from noise, so that the result is a function of the mel alone.
+    Starts from zero phase, not from noise, so that the result depends on the mel alone.
     """
 
     name = "griffin-lim"
@@ -39,8 +39,8 @@ class GriffinLim(nn.Module):
         magnitude = self.mel.linear_magnitude(log_mel)
         shift = 0
         if c.padding == "same":
-            # Frame t is centred on t * hop + hop / 2; torch's inverse wants frames centred on t * hop. One more frame on
-            # either side, then the signal that they describe starts hop / 2 samples before the clip's first.
+            # Frame t is centred on t * hop + hop / 2; torch's inverse wants frames centred on t * hop. With one more
+            # frame on either side, the signal that they describe starts hop / 2 samples before the clip's first.
             magnitude = F.pad(magnitude, (1, 1), mode="replicate")
             shift = c.hop_length // 2
         audio = AF.griffinlim(

@@ -67,7 +67,9 @@ def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Opti
     try:
         tensors = load_file(folder / "state.safetensors")
     except (OSError, SafetensorError) as e:
-        raise UserError(f"{folder}: damaged checkpoint ({e}); remove this folder to go on from the one before") from None
+        raise UserError(
+            f"{folder}: damaged checkpoint ({e}); remove this folder to go on from the one before"
+        ) from None
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         owner, _, name = key.partition("/")

@@ -19,5 +19,6 @@ class Ema:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = list(self.module.parameters()), [p.detach() for p in module.parameters()]
+        averages: list[torch.Tensor] = list(self.module.parameters())
+        values = [p.detach() for p in module.parameters()]
         torch._foreach_lerp_(averages, values, 1 - decay)

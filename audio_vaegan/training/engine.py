@@ -38,7 +38,7 @@ class Task(Protocol):
     def optimizers(self) -> dict[str, Optimizer]: ...
     def parameters(self) -> dict[str, int]: ...
     def step(self, step: int) -> dict[str, Tensor]: ...
-    def export(self, out: Path, about: dict[str, object]) -> str: ...
+    def export(self, out: Path, steps: int) -> str: ...
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
@@ -47,7 +47,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         raise UserError("fp16 is not supported (two optimisers, one loss scale); use --train.mixed_precision bf16")
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=recipe.train.mixed_precision)
     if accelerator.distributed_type not in SUPPORTED:
-        raise UserError(f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP")
+        raise UserError(
+            f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP"
+        )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise UserError(
@@ -60,7 +62,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 
 class Stop:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the current step; a second SIGINT stops at once."""
+    """Turns the first SIGINT or SIGTERM into a request to stop after the current step; a second SIGINT, at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -134,7 +136,7 @@ def train(
 
 
 def _save_bundle(task: Task, run: Path, steps: int) -> None:
-    digest = task.export(run / "bundle", {"steps": steps})
+    digest = task.export(run / "bundle", steps)
     print(f"{run / 'bundle'}: model {digest[:12]}")
 
 
@@ -147,7 +149,9 @@ def _claim(run: Path, recipe: Recipe, store_hash: str, accelerator: Accelerator)
         if theirs.get("store") != store_hash:
             differences.append("the store's content")
         if differences:
-            raise UserError(f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out")
+            raise UserError(
+                f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out"
+            )
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"--out {run}: exists and is not a run folder; choose another name")
     accelerator.wait_for_everyone()

@@ -54,7 +54,7 @@ class VaeGanTask:
         self.mel = Mel(recipe.mel)
         self.frames = recipe.mel.frames(recipe.data.clip_samples)
         controls = find_controls(self.clips, recipe)
-        self.columns = [recipe.model.controls.index(c.name) for c in controls]  # type: ignore[arg-type]
+        self.columns = [recipe.model.controls.index(c.name) for c in controls]
         vaegan = VaeGan(recipe, controls, measure_normalisation(self.clips, self.mel))
         critic = Critic(recipe.model, controls, recipe.mel.n_mels)
         self.ema = Ema(vaegan, recipe.train.ema)
@@ -72,7 +72,11 @@ class VaeGanTask:
     def _split_batch(self) -> None:
         t, world, rank = self.recipe.train, self.accelerator.num_processes, self.accelerator.process_index
         self.sizes = {"batch": t.batch_size}
-        for name, share in (("prior", t.prior_share), ("repitch", t.repitch_share), ("judged", t.judged_share)):
+        for name, share in (
+            ("prior", t.prior_share),
+            ("repitch", t.repitch_share),
+            ("judged", t.judged_share),
+        ):
             self.sizes[name] = round(share * t.batch_size)
         for name, size in self.sizes.items():
             if size % world or (size and t.batch_size % size):
@@ -187,7 +191,13 @@ class VaeGanTask:
         self.opt_d.zero_grad()
         real_mean = torch.stack([s.mean() for s in real_scores]).mean()
         fake_mean = torch.stack([s.mean() for s in fake_scores]).mean()
-        return {"disc": adversarial, "heads": heads, "grad_d": norm, "score_real": real_mean, "score_fake": fake_mean}
+        return {
+            "disc": adversarial,
+            "heads": heads,
+            "grad_d": norm,
+            "score_real": real_mean,
+            "score_fake": fake_mean,
+        }
 
     def _judgement(self, mel: Tensor, reconstruction: Tensor, fakes: Tensor, plan: Plan) -> dict[str, Tensor]:
         """The generator's terms from the critic, which is unwrapped and frozen: it receives no gradient."""
@@ -226,14 +236,19 @@ class VaeGanTask:
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
 
-    def export(self, out: Path, about: dict[str, object]) -> str:
-        """Write the averaged networks as a bundle. Returns its hash."""
+    def bundle(self, steps: int) -> Bundle:
+        """The averaged networks as they stand, with the facts of their training."""
         facts = {
+            "steps": steps,
             "training_clips": len(self.clips),
             "training_hours": round(float(self.clips.length.sum()) / self.recipe.mel.sample_rate / 3600, 3),
             "store": self.store.content_hash,
         }
-        return save_bundle(Bundle(self.recipe, self.ema.module, self.judge.heads, facts | about), out)  # type: ignore[arg-type]
+        return Bundle(self.recipe, self.ema.module, self.judge.heads, facts)  # type: ignore[arg-type]
+
+    def export(self, out: Path, steps: int) -> str:
+        """Write the averaged networks as a bundle. Returns its hash."""
+        return save_bundle(self.bundle(steps), out)
 
 
 def find_controls(clips: Clips, recipe: Recipe) -> list[Control]:

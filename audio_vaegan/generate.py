@@ -1,0 +1,82 @@
+"""The verbs `generate` and `edit`: sounds of a model, as files."""
+
+import json
+from pathlib import Path
+
+from audio_vaegan.audio import write
+from audio_vaegan.errors import UserError
+from audio_vaegan.files import new_folder, write_atomic
+from audio_vaegan.sound_model import SoundModel
+
+
+def generate(
+    path: Path,
+    out: Path,
+    count: int,
+    pitches: list[float] | None,
+    seed: int,
+    truncation: float,
+    overwrite: bool,
+) -> int:
+    """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model)."""
+    if not 1 <= count <= 100_000:
+        raise UserError(f"--count must lie in 1 ... 100000, got {count}")
+    if seed < 0:
+        raise UserError(f"--seed must not be negative, got {seed}")
+    model = SoundModel.from_pretrained(path)
+    asked = {"pitch": [pitches[i % len(pitches)] for i in range(count)]} if pitches else {}
+    clip = model.sample(count, seed=seed, truncation=truncation, **asked)
+    rows = []
+    with new_folder(out, overwrite) as folder:
+        for i, audio in enumerate(clip.audio):
+            values = {name: round(float(v[i]), 4) for name, v in clip.controls.items()}
+            named = "".join(f"-{name}{value:g}" for name, value in values.items())
+            file = f"{i:05d}{named}.wav"
+            write(
+                folder / file,
+                audio.numpy(),
+                model.sample_rate,
+                f"model {model.hash[:12]} seed {seed} item {i}",
+            )
+            units = {f"{name}_unit": c.unit for name, c in model.controls.items()}
+            rows.append(
+                {"file_name": file}
+                | {f"{name}_requested": v for name, v in values.items()}
+                | units
+                | {"seed": seed, "item": i, "model_hash": model.hash, "synthetic": True}
+            )
+        write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return count
+
+
+def edit_file(
+    path: Path,
+    sound_path: Path,
+    out: Path,
+    shift: float | None,
+    target: float | None,
+    input_pitch: float | None,
+    overwrite: bool,
+) -> str:
+    """Write `sound_path` with its pitch moved by `shift` or to `target` (semitones). Returns what was achieved."""
+    if out.suffix.lower() != ".wav":
+        raise UserError(f"--out {out}: give a name that ends in .wav")
+    if out.exists() and (not overwrite or out.resolve() == sound_path.resolve()):
+        raise UserError(f"--out {out}: exists; choose another name" + ("" if overwrite else ", or add --overwrite"))
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}")
+    model = SoundModel.from_pretrained(path)
+    known = {} if input_pitch is None else {"pitch": input_pitch}
+    sound = model.encode(sound_path, **known)
+    result = model.edit(
+        sound,
+        shift={} if shift is None else {"pitch": shift},
+        set={} if target is None else {"pitch": target},
+    )
+    write(out, result.audio[0, : int(sound.samples[0])].numpy(), model.sample_rate, f"model {model.hash[:12]}")
+    lines = [
+        f"{name}: input {float(sound.controls[name]):.2f}, requested {float(result.requested[name]):.2f}, "
+        f"measured {float(result.achieved[name]):.2f} {control.unit}"
+        for name, control in model.controls.items()
+    ]
+    return "\n".join([*lines, f"written: {out} (AI-generated, vocoder: {model.vocoder.name})"])

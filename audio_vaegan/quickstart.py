@@ -1,0 +1,98 @@
+"""The main job from recorded notes to sounds, as the commands that a user would type."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from audio_vaegan.files import MARK, check_out_folder, share
+
+PITCHES = ("48", "52", "55", "60", "64", "67", "72", "74")
+
+
+def quickstart(out: Path) -> int:
+    """Prepare, train, generate and report on the bundled notes in the folder `out`. Returns the exit code."""
+    if not (out / MARK).exists():
+        check_out_folder(out)
+    recipes = share("recipes")
+    recipe = str(recipes / "quickstart.yaml")
+    store, run, sounds, report = (str(out / n) for n in ("store", "run", "sounds", "report"))
+    steps: list[tuple[str, list[str], Path]] = [
+        (
+            "1/4 prepare the bundled notes",
+            _verb("prepare", str(recipes / "notes"), "--recipe", recipe, "--out", store),
+            out / "store",
+        ),
+        (
+            "2/4 train the VAE-GAN (about 10 minutes on two cores; Ctrl-C stops it, the same command goes on)",
+            [
+                sys.executable,
+                str(recipes / "train_vaegan.py"),
+                "--recipe",
+                recipe,
+                "--store",
+                store,
+                "--out",
+                run,
+            ],
+            out / "run" / "bundle",
+        ),
+        (
+            "3/4 generate 32 sounds at asked pitches",
+            _verb("generate", run, "--count", "32", "--pitch", *PITCHES, "--seed", "7", "--out", sounds),
+            out / "sounds",
+        ),
+        (
+            "4/4 measure, and write the report",
+            _verb("evaluate", run, "--store", store, "--out", report),
+            out / "report",
+        ),
+    ]
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text("This folder was written by audio-vaegan.\n")
+    for title, command, result in steps:
+        print(f"\n== {title}", flush=True)
+        if result.exists():
+            print(f"{result}: already there", flush=True)
+            continue
+        print("$ " + _shown(command), flush=True)
+        code = _run(command)
+        if code:
+            print(f"\nstopped; the same command goes on from here (exit code {code})", file=sys.stderr)
+            return code
+    print(
+        f"""
+Done in {(time.monotonic() - began) / 60:.1f} minutes.
+  look:   {out / "report" / "report.html"}   (open it in a browser: pictures, players, measured pitch)
+  listen: {out / "sounds"}
+Next:
+  audio-vaegan generate {run} --count 8 --pitch 60 --seed 1 --out more
+  audio-vaegan edit {run} YOUR.wav --pitch +7 --out up.wav
+  audio-vaegan demo {run}
+  audio-vaegan prepare YOUR_FOLDER --recipe {recipe} --out my-store
+"""
+    )
+    return 0
+
+
+def _verb(*words: str) -> list[str]:
+    return [sys.executable, "-m", "audio_vaegan.cli", *words]
+
+
+def _shown(command: Sequence[str]) -> str:
+    words = list(command)
+    words = ["audio-vaegan", *words[3:]] if words[1] == "-m" else ["accelerate", "launch", *words[1:]]
+    return shlex.join(words)
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a step. Ctrl-C is the step's to handle: it reaches the whole process group, and this process waits."""
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run(command, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, handler)

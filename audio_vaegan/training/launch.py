@@ -1,0 +1,91 @@
+"""What a training script does: read its command line, build the task, train. Scripts in recipes/ call `main`."""
+
+import argparse
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate import Accelerator
+
+from audio_vaegan.config import Recipe, load_recipe
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+from audio_vaegan.models.bundle import Bundle
+from audio_vaegan.training.engine import TrainingFailure, make_accelerator, train
+from audio_vaegan.training.vaegan import VaeGanTask
+
+Samples = Callable[[Bundle, Store, Path, int], None]
+INTERRUPTED = 130
+
+
+def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> int:
+    """Train the VAE-GAN as the command line says. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Train the VAE-GAN on a store. The same command goes on where a run was stopped.",
+        epilog="Any value of the recipe can be changed: --train.steps 200 --model.width 256 --seed 3",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--recipe", type=Path, required=True, help="YAML file")
+    parser.add_argument("--store", type=Path, required=True, help="folder made by `audio-vaegan prepare`")
+    parser.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, metrics, samples, bundle")
+    parser.add_argument("--dry-run", action="store_true", help="print recipe, sizes, and the time and memory it takes")
+    args, overrides = parser.parse_known_args(argv)
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        recipe = load_recipe(args.recipe, overrides)
+        store = Store(args.store)
+        accelerator = make_accelerator(recipe)
+        task = VaeGanTask(recipe, store, accelerator)
+        if args.dry_run:
+            _dry_run(recipe, accelerator, task)
+            return 0
+
+        def write(folder: Path, step: int) -> None:
+            if samples:
+                samples(task.bundle(step), store, folder, step)
+
+        done = train(recipe, store.content_hash, accelerator, task, args.out, write)
+        accelerator.end_training()
+        return 0 if done else INTERRUPTED
+    except UserError as e:
+        if first:
+            print(f"error: {e}", file=sys.stderr)
+        return 2
+    except TrainingFailure as e:
+        if first:
+            print(f"training failed: {e}", file=sys.stderr)
+        return 1
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _dry_run(recipe: Recipe, accelerator: Accelerator, task: VaeGanTask, timed: int = 4) -> None:
+    """Measure a few full steps, with every network at work, and scale them to the run."""
+    late = recipe.train.steps - timed - 1
+    task.step(max(late, 0))
+    began = time.monotonic()
+    for i in range(timed):
+        task.step(max(late, 0) + 1 + i if late > 0 else 0)
+    seconds = (time.monotonic() - began) / timed
+    counts = task.parameters()
+    lines = [
+        yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False),
+        "parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()) + f", all {sum(counts.values()):,}",
+        f"data: {len(task.clips)} training clips; controls: {', '.join(c.name for c in task.net.controls) or 'none'}",
+        f"device: {accelerator.device}, {accelerator.num_processes} process(es), {torch.get_num_threads()} threads",
+        f"time: {seconds:.2f} s a step ({recipe.train.batch_size / seconds:.0f} clips/s), "
+        f"{recipe.train.steps} steps take about {seconds * recipe.train.steps / 60:.0f} min",
+        f"memory: {peak_memory() / 2**30:.2f} GiB a process",
+    ]
+    if accelerator.device.type == "cuda":
+        lines.append(f"GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB a device")
+    accelerator.print("\n".join(lines))

@@ -1,0 +1,67 @@
+import subprocess
+import sys
+
+import pytest
+
+from audio_vaegan.config import MEL_PRESETS, MelConfig, Recipe, load_recipe
+from audio_vaegan.errors import UserError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_a_valid_recipe(tmp_path):
+    assert load_recipe(write(tmp_path, "")) == Recipe()
+
+
+def test_overrides_by_dotted_name(tmp_path):
+    path = write(tmp_path, "train: {steps: 10}\nmel: notes-16k-128\n")
+    recipe = load_recipe(path, ["--train.steps", "200", "--mel.hop_length=128", "--model.disc_channels", "[4, 8]"])
+    assert (recipe.train.steps, recipe.mel.hop_length, recipe.model.disc_channels) == (200, 128, (4, 8))
+    assert recipe.mel.n_mels == 128  # the rest of the preset stays
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "says"),
+    [
+        ("train: {stepps: 3}", [], "unknown key 'train.stepps'. Did you mean 'steps'?"),
+        ("trian: {}", [], "unknown key 'trian'. Did you mean 'train'?"),
+        ("train: {steps: many}", [], "train.steps"),
+        ("train: {steps: 0}", [], "train.steps"),
+        ("train: {learning_rate: .nan}", [], "train.learning_rate"),
+        ("mel: hifigan-22k", [], "Did you mean 'hifigan-22k-80'?"),
+        ("mel: {f_max: 9000}", [], "f_max <= sample_rate / 2"),
+        ("data: {clip_samples: 1000}", [], "multiple of 4 hops"),
+        ("- a\n- b", [], "expected `key: value`"),
+        ("train: [", [], "not valid YAML at line"),
+        ("", ["--train.steps"], "a value is missing"),
+        ("", ["train.steps", "3"], "overrides are written --section.key value"),
+        ("", ["--train.nothing", "3"], "unknown key 'train.nothing'"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(tmp_path, text, overrides, says):
+    with pytest.raises(UserError) as e:
+        load_recipe(write(tmp_path, text), overrides)
+    assert says in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no such file.*nothing\.yaml"):
+        load_recipe(tmp_path / "nothing.yaml")
+
+
+def test_differences_name_each_field_and_both_values():
+    a, b = MEL_PRESETS["vocos-24k-100"], MEL_PRESETS["bigvgan-24k-100"]
+    named = {d.split(":")[0] for d in a.differences(b)}
+    assert named == {"mel_scale", "norm", "magnitude_eps", "floor", "padding"}
+    assert "mel_scale: htk != slaney" in a.differences(b)
+    assert MelConfig().differences(MelConfig()) == []
+
+
+def test_the_recipe_needs_no_torch():
+    code = "import sys, audio_vaegan.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.models.controls import Control, ControlEmbedding
+from audio_vaegan.models.critic import Critic, read_bins
+from audio_vaegan.models.vaegan import Normalisation, Plan, VaeGan
+
+PITCH = Control("pitch", "semitones (MIDI)", 48.0, 72.0, 60.0, 7.0, 25)
+RECIPE = Recipe.model_validate(
+    {
+        "mel": {"n_mels": 32},
+        "data": {"clip_samples": 8192},
+        "model": {
+            "timbre_dim": 8,
+            "width": 24,
+            "encoder_blocks": 3,
+            "generator_blocks": 2,
+            "head_blocks": 1,
+            "disc_channels": [4, 8],
+        },
+    }
+)
+
+
+def networks(controls=(PITCH,)):
+    torch.manual_seed(0)
+    return VaeGan(RECIPE, controls, Normalisation(-8.0, 2.5)), Critic(RECIPE.model, controls, 32)
+
+
+def plan(controls=1):
+    return Plan(
+        judged=torch.tensor([0, 2]),
+        source=torch.tensor([-1, -1, 3]),
+        timbre=torch.randn(3, 8),
+        controls=torch.randn(3, controls),
+        defined=torch.ones(3, controls, dtype=torch.bool),
+    )
+
+
+def test_shapes_of_the_whole_pass():
+    vaegan, critic = networks()
+    mel = torch.randn(4, 32, 32)
+    out = vaegan(mel, torch.randn(4, 1), torch.ones(4, 1, dtype=torch.bool), torch.randn(4, 8), plan())
+    assert out.reconstruction.shape == (4, 32, 32) and out.fakes.shape == (5, 32, 32)
+    scores, logits = critic(torch.cat([mel, out.fakes]), mel)
+    assert len(scores) == 3 and all(s.shape[0] == 9 for s in scores) and logits[0].shape == (4, 25)
+
+
+def test_what_judges_the_fakes_never_reaches_the_encoder():
+    vaegan, critic = networks()
+    mel = torch.randn(4, 32, 32)
+    out = vaegan(mel, torch.randn(4, 1), torch.ones(4, 1, dtype=torch.bool), torch.randn(4, 8), plan())
+    scores, _ = critic.discriminator(out.fakes)
+    sum(s.mean() for s in scores).backward()
+    assert all(p.grad is None or not p.grad.any() for p in vaegan.encoder.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in vaegan.generator.parameters())
+
+
+def test_the_reconstruction_does_reach_the_encoder():
+    vaegan, _ = networks()
+    mel = torch.randn(4, 32, 32)
+    out = vaegan(mel, torch.randn(4, 1), torch.ones(4, 1, dtype=torch.bool), torch.randn(4, 8), plan())
+    (out.reconstruction - mel).abs().mean().backward()
+    assert all(p.grad is not None for p in vaegan.encoder.parameters())
+
+
+def test_fakes_are_decoded_from_the_codes_that_the_plan_names():
+    vaegan, _ = networks()
+    vaegan.eval()
+    mel, controls, defined = torch.randn(4, 32, 32), torch.randn(4, 1), torch.ones(4, 1, dtype=torch.bool)
+    noise, p = torch.zeros(4, 8), plan()
+    out = vaegan(mel, controls, defined, noise, p)
+    assert torch.allclose(out.fakes[:2], out.reconstruction[[0, 2]], atol=1e-5)
+    repitched = vaegan.generator(out.mean[3:], p.controls[2:], p.defined[2:])
+    prior = vaegan.generator(p.timbre[:2], p.controls[:2], p.defined[:2])
+    assert torch.allclose(out.fakes[2:], torch.cat([prior, repitched]), atol=1e-5)
+
+
+def test_an_undefined_control_is_never_read():
+    vaegan, _ = networks()
+    z, undefined = torch.randn(2, 8), torch.zeros(2, 1, dtype=torch.bool)
+    a = vaegan.generator(z, torch.full((2, 1), 1.0), undefined)
+    b = vaegan.generator(z, torch.full((2, 1), -2.0), undefined)
+    assert torch.equal(a, b)
+    assert not torch.allclose(a, vaegan.generator(z, torch.full((2, 1), 1.0), ~undefined))
+
+
+def test_a_model_without_controls_works():
+    vaegan, critic = networks(())
+    none = torch.zeros(4, 0)
+    out = vaegan(torch.randn(4, 32, 32), none, none.bool(), torch.randn(4, 8), plan(0))
+    assert out.fakes.shape == (5, 32, 32)
+    assert critic(out.fakes, out.fakes)[1] == []
+
+
+def test_the_embedding_stays_smooth_over_the_range():
+    embedding = ControlEmbedding([PITCH])
+    s = torch.linspace(-1.7, 1.7, 300).unsqueeze(1)
+    value = embedding(s, torch.ones(300, 1, dtype=torch.bool))
+    assert value.shape == (300, 64) and value.diff(dim=0).abs().max() < 0.2
+
+
+def test_the_discriminator_has_no_buffers():
+    _, critic = networks()
+    assert list(critic.discriminator.buffers()) == []
+
+
+@pytest.mark.parametrize("value", [48.0, 60.5, 71.9])
+def test_reading_bins_finds_the_value(value):
+    centres = torch.linspace(48, 72, 25)
+    logits = (-2 * (centres - value).square()).unsqueeze(0)
+    assert read_bins(logits, 48, 72).item() == pytest.approx(value, abs=0.15)

@@ -1,0 +1,179 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE, cli, one_line, tone
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.data.prepare import prepare
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+
+RECIPE = Recipe.model_validate({"data": {"clip_samples": 8192}})
+
+
+def snapshot(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def mess(tmp_path):
+    """A folder with good sounds and many that are not."""
+    root = tmp_path / "mess"
+    (root / "drums" / "деревня").mkdir(parents=True)
+    soundfile.write(root / "good.wav", tone(60), RATE)
+    soundfile.write(root / "drums" / "звук 音.flac", tone(72, 1.5, rate=44100), 44100)
+    soundfile.write(root / "stereo.ogg", np.stack([tone(50), tone(50)], 1), RATE)
+    soundfile.write(root / "wrong-ending.txt", tone(50), RATE, format="WAV")
+    soundfile.write(root / "silent.wav", np.zeros(RATE), RATE)
+    soundfile.write(root / "empty.wav", np.zeros(0), RATE)
+    x = tone(60)
+    x[5] = np.nan
+    soundfile.write(root / "nan.wav", x, RATE, subtype="FLOAT")
+    (root / "text.wav").write_text("not a sound")
+    (root / "zero.wav").write_bytes(b"")
+    (root / "truncated.wav").write_bytes((root / "good.wav").read_bytes()[:2000])
+    os.symlink(root, root / "drums" / "loop")
+    os.symlink(root / "nowhere.wav", root / "dangling.wav")
+    return root
+
+
+def test_every_file_is_accounted_for(mess, tmp_path):
+    summary = prepare([mess], RECIPE, tmp_path / "store")
+    files = {f["file"]: f for f in json.loads((tmp_path / "store" / "report.json").read_text())["files"]}
+    there = {p.relative_to(mess).as_posix() for p in mess.rglob("*") if p.is_symlink() or not p.is_dir()}
+    assert set(files) == there
+    used = {name for name, f in files.items() if f["used"]}
+    assert used == {"good.wav", "drums/звук 音.flac", "stereo.ogg", "truncated.wav"}
+    for name, f in files.items():
+        assert f["used"] or f["reason"], name
+    assert "silent" in files["silent.wav"]["reason"] and "NaN" in files["nan.wav"]["reason"]
+    assert "link" in files["drums/loop"]["reason"] and "ending .txt" in files["wrong-ending.txt"]["reason"]
+    assert summary["files"] == len(files) and sum(summary["dropped"].values()) == len(files) - 4
+
+
+def test_clips_hold_the_sound_and_its_true_length(mess, tmp_path):
+    prepare([mess], RECIPE, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    rows = store.items.to_pylist()
+    good = next(r for r in rows if r["source"] == "good.wav")
+    clip = store.read([good["clip"]])[0]
+    assert good["length"] == 8000
+    np.testing.assert_allclose(clip[:8000], tone(60), atol=2 / 32768)
+    assert not clip[8000:].any()
+    long = [r for r in rows if r["source"].startswith("drums")]
+    assert [r["start"] for r in long] == [0, 8192, 16384] and sum(r["length"] for r in long) == 24000
+    assert all(r["pitch"] == pytest.approx(72, abs=0.1) and r["pitch_from"] == "meter" for r in long)
+    assert json.loads(long[0]["labels"]) == {"folder": "drums"}
+    assert len({r["split"] for r in long}) == 1 or {r["split"] for r in long} <= {"train", "test_note"}
+
+
+def test_labels_win_over_the_meter(tiny_store):
+    store = Store(tiny_store)
+    assert set(store.column("pitch_from")) == {"label"}
+    assert np.abs(store.column("pitch") - store.column("pitch_measured")).max() < 0.1
+    assert sorted(set(store.column("pitch"))) == list(range(60, 70))
+
+
+def test_no_instrument_stands_on_both_sides(tiny_store):
+    store = Store(tiny_store)
+    split, group = store.column("split"), store.column("group")
+    held = set(group[split == "test_instrument"])
+    assert len(held) == 1 and not held & set(group[split != "test_instrument"])
+    assert (split == "test_note").sum() == 3
+
+
+def test_the_same_input_gives_the_same_bytes_and_a_second_call_does_nothing(notes, tiny_recipe, tiny_store, tmp_path):
+    again = tmp_path / "again"
+    assert cli("prepare", notes, "--recipe", tiny_recipe, "--out", again).returncode == 0
+    assert snapshot(again) == snapshot(tiny_store)
+    before = {p: p.stat().st_mtime_ns for p in again.iterdir()}
+    done = cli("prepare", notes, "--recipe", tiny_recipe, "--out", again)
+    assert done.returncode == 0 and "up to date" in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in again.iterdir()} == before
+
+
+def test_a_killed_prepare_leaves_no_half_store_and_goes_on(tmp_path, tiny_recipe):
+    root = tmp_path / "many"
+    root.mkdir()
+    for i in range(700):
+        soundfile.write(root / f"{i:04d}.wav", tone(50 + i % 30, 0.3), RATE)
+    words = [str(root), "--recipe", str(tiny_recipe)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "-m", "audio_vaegan.cli", "prepare", *words, "--out", str(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = tmp_path / ".killed.partial" / "part-00000.json"
+    deadline = time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists() and not killed.exists()
+    written = first.stat().st_mtime_ns, first.stat().st_ino
+    resumed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert (first.stat().st_mtime_ns, first.stat().st_ino) == written  # the finished part is kept
+    assert resumed.wait(60) == 0
+    assert cli("prepare", *words, "--out", whole).returncode == 0
+    assert snapshot(killed) == snapshot(whole)
+
+
+def test_nothing_of_the_users_is_overwritten(notes, tiny_recipe, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "precious.txt").write_text("x")
+    for extra in ([], ["--overwrite"]):
+        line = one_line(cli("prepare", notes, "--recipe", tiny_recipe, "--out", mine, *extra))
+        assert "did not write" in line
+    assert (mine / "precious.txt").read_text() == "x"
+
+
+def test_an_older_store_is_replaced_only_when_told(notes, tiny_recipe, tmp_path):
+    out = tmp_path / "store"
+    base = ["prepare", notes, "--recipe", tiny_recipe, "--out", out]
+    assert cli(*base).returncode == 0
+    before = snapshot(out)
+    assert "--overwrite" in one_line(cli(*base, "--seed", "9"))
+    assert snapshot(out) == before
+    assert cli(*base, "--seed", "9", "--overwrite").returncode == 0
+
+
+def test_when_nothing_is_usable_the_error_says_what_was_seen(tmp_path):
+    root = tmp_path / "none"
+    root.mkdir()
+    with pytest.raises(UserError, match=r"no files there; looked for .*\.wav"):
+        prepare([root], RECIPE, tmp_path / "store")
+    (root / "a.wav").write_text("text")
+    with pytest.raises(UserError, match=r"none of 1 files is usable.*a\.wav: cannot be decoded"):
+        prepare([root], RECIPE, tmp_path / "store")
+    with pytest.raises(UserError, match="no such file or folder"):
+        prepare([tmp_path / "missing"], RECIPE, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_nsynth_entries_without_files_and_files_without_entries_are_reported(tmp_path):
+    root = tmp_path / "nsynth"
+    (root / "audio").mkdir(parents=True)
+    for name in ("a", "extra"):
+        soundfile.write(root / "audio" / f"{name}.wav", tone(60), RATE)
+    (root / "examples.json").write_text(json.dumps({"a": {"pitch": 60}, "gone": {"pitch": 61}}))
+    prepare([root], RECIPE, tmp_path / "store")
+    report = json.loads((tmp_path / "store" / "report.json").read_text())["files"]
+    reasons = {f["file"]: f.get("reason") for f in report}
+    assert reasons["audio/a.wav"] is None
+    assert "not in audio/" in reasons["audio/gone"] and "not listed" in reasons["audio/extra.wav"]
+
+
+@pytest.mark.parametrize("harm", ["table", "shard", "json"])
+def test_a_damaged_store_is_named(tmp_path, notes, tiny_recipe, harm):
+    out = tmp_path / "store"
+    cli("prepare", notes, "--recipe", tiny_recipe, "--out", out)
+    file = {"table": "items.parquet", "shard": "shard-00000.npy", "json": "store.json"}[harm]
+    (out / file).write_bytes((out / file).read_bytes()[:100])
+    with pytest.raises(UserError, match=r"damaged|cannot be read|do not agree"):
+        Store(out)

@@ -1,0 +1,93 @@
+import argparse
+import ctypes.util
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import RATE, cli, one_line
+from sf2 import write_sf2
+
+from audio_vaegan.cli import midi, numbers
+from audio_vaegan.data.nsynth import FAMILIES, KEYS, SOURCES, family_of, source_of
+from audio_vaegan.data.soundfont import groups_by_shared_sample, read_presets
+from audio_vaegan.descriptors import yin
+
+PERIOD = 61  # samples; 16000 / 61 = 262.3 Hz, 4.4 cents above MIDI 60
+
+needs_fluidsynth = pytest.mark.skipif(
+    ctypes.util.find_library("fluidsynth") is None, reason="the system library libfluidsynth is not installed"
+)
+
+
+@pytest.fixture
+def font(tmp_path):
+    t = np.arange(PERIOD * 40) / PERIOD
+    waves = {"sine": 0.5 * np.sin(2 * np.pi * t), "rich": 0.3 * (np.sin(2 * np.pi * t) + np.sin(4 * np.pi * t))}
+    path = tmp_path / "small.sf2"
+    write_sf2(path, waves, [(0, "One", "sine"), (40, "Two", "rich"), (73, "Three", "sine")], RATE)
+    return path
+
+
+def test_number_lists():
+    assert numbers("0,4,8:11") == (0, 4, 8, 9, 10, 11)
+    assert numbers("36:42:3") == (36, 39, 42)
+    for bad in ("x", "1:2:3:4", "5:1", "1:9:0"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            numbers(bad)
+    with pytest.raises(argparse.ArgumentTypeError, match=r"0 \.\.\. 127"):
+        midi("120:130")
+
+
+def test_programs_that_share_samples_become_one_group():
+    samples = {"a": {"1"}, "b": {"2"}, "c": {"1", "3"}, "d": {"3"}, "e": {"4"}}
+    assert groups_by_shared_sample(samples) == {"a": "a", "b": "b", "c": "a", "d": "a", "e": "e"}
+
+
+def test_every_program_has_a_family_and_a_source():
+    assert {family_of(p) for p in range(128)} <= set(FAMILIES)
+    assert {source_of(p) for p in range(128)} <= set(SOURCES)
+    assert (family_of(0), family_of(40), family_of(73), family_of(52)) == ("keyboard", "string", "flute", "vocal")
+
+
+def test_the_structure_of_a_soundfont_is_read(font):
+    presets = read_presets(font)
+    assert {k: (p.name, p.samples(60, 100)) for k, p in presets.items()} == {
+        (0, 0): ("One", ["sine"]),
+        (0, 40): ("Two", ["rich"]),
+        (0, 73): ("Three", ["sine"]),
+    }
+
+
+@needs_fluidsynth
+def test_rendered_notes_have_their_pitch_their_labels_and_their_groups(font, tmp_path):
+    pytest.importorskip("fluidsynth", reason="optional extra `soundfont`")
+    out = tmp_path / "notes"
+    done = cli("render-soundfont", font, "--pitches", "57:63:3", "--gain", "0.5", "--out", out)
+    assert done.returncode == 0, done.stderr
+    notes = json.loads((out / "examples.json").read_text())
+    assert len(notes) == 9 and "9 notes" in done.stdout
+    for name, note in notes.items():
+        assert set(KEYS) <= note.keys() and note["note_str"] == name
+        audio, rate = soundfile.read(out / "audio" / f"{name}.flac", dtype="float32")
+        assert rate == RATE and audio.shape == (16384,)
+        measured = float(yin(torch.from_numpy(audio)[None], rate).midi)
+        assert measured == pytest.approx(note["pitch"] + 0.044, abs=0.08)
+        assert abs(audio[-1]) < 1e-3  # ends without a click
+    groups = {n["preset_name"]: n["split_group"] for n in notes.values()}
+    assert groups["One"] == groups["Three"] != groups["Two"]
+
+    again = tmp_path / "again"
+    cli("render-soundfont", font, "--pitches", "57:63:3", "--gain", "0.5", "--out", again)
+    assert (again / "examples.json").read_bytes() == (out / "examples.json").read_bytes()
+
+
+def test_mistakes(font, tmp_path):
+    text = tmp_path / "text.sf2"
+    text.write_text("no SoundFont")
+    out = tmp_path / "out"
+    assert "no such SoundFont" in one_line(cli("render-soundfont", tmp_path / "none.sf2", "--out", out))
+    assert "not a SoundFont" in one_line(cli("render-soundfont", text, "--out", out))
+    assert "it has: 0, 40, 73" in one_line(cli("render-soundfont", font, "--programs", "5", "--out", out))
+    assert not out.exists()

@@ -1,0 +1,234 @@
+"""Training in real processes: launched, killed, interrupted, resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from conftest import launched, one_line, train_command, trainer
+from safetensors.torch import load_file
+
+from audio_vaegan.config import LossConfig, TrainConfig, load_recipe
+from audio_vaegan.data.store import Store
+from audio_vaegan.training import checkpoint
+from audio_vaegan.training.ema import Ema
+from audio_vaegan.training.engine import make_accelerator
+from audio_vaegan.training.schedule import judged, kl_factor, learning_rate_factor
+from audio_vaegan.training.vaegan import VaeGanTask
+
+
+def weights(run):
+    return load_file(checkpoint.latest(run) / "state.safetensors")
+
+
+def metrics(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "clips_per_second"} for line in lines]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture
+def task(tiny_recipe, tiny_store):
+    recipe = load_recipe(tiny_recipe, ["--loss.adversarial_start", "0", "--train.warmup_steps", "0"])
+    return VaeGanTask(recipe, Store(tiny_store), make_accelerator(recipe))
+
+
+def test_schedules_are_functions_of_the_step():
+    t, loss = TrainConfig(steps=100, warmup_steps=10, final_learning_rate=0.1), LossConfig()
+    assert learning_rate_factor(0, t) == pytest.approx(0.1) and learning_rate_factor(9, t) == pytest.approx(1)
+    assert learning_rate_factor(100, t) == pytest.approx(0.1)
+    assert learning_rate_factor(55, t) == pytest.approx(0.55)
+    assert (kl_factor(0, t, loss), kl_factor(10, t, loss), kl_factor(50, t, loss)) == (0, 0.5, 1)
+    assert not judged(14, t, loss) and judged(15, t, loss)
+
+
+def test_a_running_average_follows_and_forgets():
+    module = torch.nn.Linear(1, 1)
+    ema = Ema(module, 0.9)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    for step in range(200):
+        ema.update(module, step)
+    assert ema.module.weight.item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_one_step_moves_every_network_and_leaves_no_gradient_in_the_critic(task):
+    before = {n: {k: v.clone() for k, v in m.state_dict().items()} for n, m in task.modules.items()}
+    terms = task.step(0)
+    assert all(torch.isfinite(v) for v in terms.values())
+    for name in ("vaegan", "critic"):
+        after = task.modules[name].state_dict()
+        parts = {k.split(".")[0] for k in after}
+        for part in parts:
+            assert any(not torch.equal(before[name][k], after[k]) for k in after if k.startswith(part)), part
+    assert all(p.grad is None or not p.grad.any() for p in task.judge.parameters())
+    assert all(p.requires_grad for p in task.judge.parameters())
+
+
+def test_the_generators_pass_leaves_the_discriminators_gradients_untouched(task):
+    for p in task.judge.parameters():
+        p.grad = torch.full_like(p, 7.0)
+    mel = torch.randn(8, 32, 32)
+    draws = task.draw(0, True, task.undefined_share)
+    n = len(draws.plan.judged) + len(draws.plan.source)
+    fakes = torch.randn(n, 32, 32, requires_grad=True)
+    reconstruction = torch.randn(8, 32, 32, requires_grad=True)
+    terms = task._judgement(mel, reconstruction, fakes, draws.plan)
+    sum(terms.values()).backward()
+    assert fakes.grad.any() and reconstruction.grad.any()
+    assert all(bool((p.grad == 7.0).all()) for p in task.judge.parameters())
+
+
+def test_random_draws_depend_on_seed_and_step_alone(task):
+    a, b, other = (task.draw(s, True, task.undefined_share) for s in (5, 5, 6))
+    assert torch.equal(a.noise, b.noise) and torch.equal(a.plan.timbre, b.plan.timbre)
+    assert not torch.equal(a.noise, other.noise)
+    assert (a.plan.source >= 0).sum() == 2 and len(a.plan.source) == 6 and len(a.plan.judged) == 2
+
+
+def test_padding_weighs_less_than_sound_and_the_weight_is_a_recipe_value(task):
+    assert task.recipe.loss.padding == 0.1
+    mel = torch.zeros(1, 2, 4)
+    from audio_vaegan.losses import masked_l1
+
+    mask = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    weight = mask + task.recipe.loss.padding * (1 - mask)
+    wrong_sound, wrong_padding = mel.clone(), mel.clone()
+    wrong_sound[..., :2] = 1
+    wrong_padding[..., 2:] = 1
+    assert masked_l1(wrong_sound, mel, weight).item() == pytest.approx(2 / 2.2)
+    assert masked_l1(wrong_padding, mel, weight).item() == pytest.approx(0.2 / 2.2)
+
+
+def test_a_run_leaves_metrics_samples_checkpoints_and_a_bundle(tiny_run):
+    assert [m["step"] for m in metrics(tiny_run)] == list(range(1, 13))
+    assert {"mel", "kl", "disc", "heads", "adversarial", "feature", "control"} <= metrics(tiny_run)[-1].keys()
+    assert [p.name for p in sorted((tiny_run / "checkpoints").iterdir())] == ["step-00000008", "step-00000012"]
+    assert (tiny_run / "samples" / "step-00000012.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tiny_run / "bundle" / "vaegan.safetensors").is_file()
+
+
+def test_a_finished_run_is_left_alone(tiny_run, tiny_recipe, tiny_store):
+    before = weights(tiny_run)
+    done = trainer("--recipe", tiny_recipe, "--store", tiny_store, "--out", tiny_run)
+    assert done.returncode == 0 and "already trained" in done.stdout
+    assert same(before, weights(tiny_run))
+
+
+def _start(words):
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(train_command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+
+
+def _wait_for_step(run, step, process):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if len((run / "metrics.jsonl").read_text().splitlines()) >= step:
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.005)
+    raise AssertionError(process.communicate()[0])
+
+
+def test_a_killed_run_ends_with_the_same_bits(tmp_path, tiny_run, tiny_recipe, tiny_store):
+    run = tmp_path / "run"
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", run]
+    process = _start(words)
+    _wait_for_step(run, 6, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "bundle").exists()
+    assert trainer(*words).returncode == 0
+    assert same(weights(run), weights(tiny_run))
+    assert metrics(run) == metrics(tiny_run)
+    bundle = "bundle/vaegan.safetensors"
+    assert (run / bundle).read_bytes() == (tiny_run / bundle).read_bytes()
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_goes_on(tmp_path, tiny_run, tiny_recipe, tiny_store):
+    run = tmp_path / "run"
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", run]
+    process = _start(words)
+    _wait_for_step(run, 2, process)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "the same command goes on" in output and "Traceback" not in output
+    assert checkpoint.latest(run) is not None
+    assert trainer(*words).returncode == 0
+    assert same(weights(run), weights(tiny_run))
+
+
+def test_a_half_written_checkpoint_is_never_taken(tmp_path, tiny_run):
+    run = tmp_path / "run"
+    (run / "checkpoints" / ".step-00000099.partial").mkdir(parents=True)
+    assert checkpoint.latest(run) is None
+    assert checkpoint.latest(tiny_run).name == "step-00000012"
+
+
+def test_two_processes_make_the_run_of_one(tmp_path, tiny_run, tiny_recipe, tiny_store):
+    run = tmp_path / "run"
+    done = launched(2, "--recipe", tiny_recipe, "--store", tiny_store, "--out", run)
+    assert done.returncode == 0, done.stderr
+    one, two = metrics(tiny_run), metrics(run)
+    assert [m["step"] for m in two] == list(range(1, 13))
+    for a, b in zip(one, two, strict=True):
+        for name in ("mel", "kl", "disc", "heads", "total"):
+            assert b[name] == pytest.approx(a[name], rel=2e-3, abs=2e-5), (a["step"], name)
+    a, b = weights(tiny_run), weights(run)
+    worst = max(float((a[k] - b[k]).abs().max()) for k in a if k.startswith(("vaegan", "critic")))
+    assert worst < 2e-3, worst
+
+
+def test_a_launch_in_which_each_process_thinks_it_is_alone_is_refused(tiny_recipe, tiny_store, tmp_path):
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run"]
+    line = one_line(trainer(*words, env={"WORLD_SIZE": "2", "RANK": "0"}))
+    assert "ACCELERATE_USE_CPU=true" in line
+    assert "bf16" in one_line(trainer(*words, env={"ACCELERATE_MIXED_PRECISION": "fp16"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tiny_run, tiny_recipe, tiny_store):
+    line = one_line(trainer("--recipe", tiny_recipe, "--store", tiny_store, "--out", tiny_run, "--train.steps", "13"))
+    assert "train.steps: 12 != 13" in line
+
+
+def test_a_dry_run_tells_sizes_time_and_memory_and_writes_nothing(tmp_path, tiny_recipe, tiny_store):
+    run = tmp_path / "run"
+    done = trainer(
+        "--recipe", tiny_recipe, "--store", tiny_store, "--out", run, "--dry-run", "--train.batch_size", "16"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "batch_size: 16" in done.stdout and "parameters: encoder" in done.stdout
+    assert "take about" in done.stdout and "memory:" in done.stdout
+    assert not run.exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, tiny_recipe, tiny_store):
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run"]
+    done = trainer(*words, "--train.learning_rate", "1e30", "--train.grad_clip", "1e30")
+    assert done.returncode == 1
+    assert "training failed: step" in done.stderr and "learning_rate" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--store", "nowhere"], "not a store"),
+        (["--recipe", "nowhere.yaml"], "no such file"),
+        (["--mel", "hifigan-22k-80"], "n_mels: 32 != 80"),
+        (["--data.clip_samples", "4096"], "clips of 8192 samples"),
+        (["--train.batch_size", "6"], "must divide it"),
+        (["--train.stepps", "6"], "Did you mean 'steps'?"),
+    ],
+)
+def test_mistakes_of_a_training_command(tmp_path, tiny_recipe, tiny_store, change, says):
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run", *change]
+    assert says in one_line(trainer(*words))
