@@ -38,10 +38,16 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, (1, kernel), padding=(0, kernel // 2), groups=channels)
+        bound = kernel**-0.5
+        self.weight = nn.Parameter(torch.empty(channels, kernel).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x.unsqueeze(1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(1)
+        channels, kernel = self.weight.shape
+        image = x.unsqueeze(1).permute(0, 3, 1, 2)
+        weight = self.weight.view(channels, 1, 1, kernel)
+        out = F.conv2d(image, weight, self.bias, padding=(0, kernel // 2), groups=channels)
+        return out.permute(0, 2, 3, 1).squeeze(1)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -96,8 +102,8 @@ class Upsample(nn.Module):
         self.smooth = DepthwiseConv(channels, 7)
         ramp = torch.tensor([1.0, 2, 3, 4, 3, 2, 1]) / 16
         with torch.no_grad():
-            self.smooth.conv.weight.copy_(ramp.expand(channels, 1, 1, 7))
-            self.smooth.conv.bias.zero_()  # type: ignore[union-attr]
+            self.smooth.weight.copy_(ramp.expand(channels, 7))
+            self.smooth.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.smooth(x.repeat_interleave(4, dim=1))

@@ -7,7 +7,7 @@ def test_depthwise_convolution_is_a_convolution_over_time():
     layer = DepthwiseConv(6, 7)
     x = torch.randn(2, 20, 6)
     plain = torch.nn.functional.conv1d(
-        x.transpose(1, 2), layer.conv.weight.squeeze(2), layer.conv.bias, padding=3, groups=6
+        x.transpose(1, 2), layer.weight.unsqueeze(1), layer.bias, padding=3, groups=6
     ).transpose(1, 2)
     assert torch.allclose(layer(x), plain, atol=1e-6)
 

@@ -45,18 +45,17 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     """An Accelerator for CPU, one GPU or DDP; every other launch is refused with the way that works."""
     if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16":
         raise UserError("fp16 is not supported (two optimisers, one loss scale); use --train.mixed_precision bf16")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    mend = f"launch with: accelerate launch --multi_gpu --num_processes {world} ... (no GPUs: ACCELERATE_USE_CPU=true)"
+    if world > 1 and "MASTER_ADDR" not in os.environ:
+        raise UserError(f"WORLD_SIZE is {world}, but no launcher started this process; {mend}")
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=recipe.train.mixed_precision)
     if accelerator.distributed_type not in SUPPORTED:
         raise UserError(
             f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP"
         )
-    world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
-        raise UserError(
-            f"{world} processes were launched, but each believes it is one of {accelerator.num_processes}; "
-            "on a machine without GPUs launch with: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu "
-            f"--num_processes {world} ..."
-        )
+        raise UserError(f"{world} processes, but each believes it is one of {accelerator.num_processes}; {mend}")
     set_seed(recipe.seed)
     return accelerator
 

@@ -156,7 +156,8 @@ class VaeGanTask:
         draws = self.draw(step, judged, self.undefined_share)
 
         out = self.vaegan(mel, controls, defined, draws.noise, draws.plan)
-        terms = self._critic_step(mel, values, defined, out.fakes.detach(), draws.heard, judged)
+        real = mel if judged else mel[draws.plan.judged]  # before it judges, the discriminator warms up on a few
+        terms = self._critic_step(mel, values, defined, real, out.fakes.detach(), draws.heard)
 
         loss = recipe.loss
         terms["mel"] = losses.masked_l1(out.reconstruction, mel, weight)
@@ -177,10 +178,9 @@ class VaeGanTask:
         return {k: v.detach() for k, v in terms.items()}
 
     def _critic_step(
-        self, mel: Tensor, values: Tensor, defined: Tensor, fakes: Tensor, noise: Tensor, judged: bool
+        self, mel: Tensor, values: Tensor, defined: Tensor, real: Tensor, fakes: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:
-        """Discriminator and heads: one forward on (real, fakes), one backward. Before it judges, it warms up on few."""
-        real = mel if judged else mel[: len(fakes)]
+        """Discriminator (on `real` and `fakes`) and heads (on `mel` plus noise): one forward, one backward."""
         scores, logits = self.critic(torch.cat([real, fakes]), mel + HEAD_NOISE * noise)
         real_scores, fake_scores = [s[: len(real)] for s in scores], [s[len(real) :] for s in scores]
         adversarial = losses.hinge_discriminator(real_scores, fake_scores)
