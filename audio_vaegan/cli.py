@@ -2,21 +2,16 @@
 
 import argparse
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from audio_vaegan.errors import UserError
+from audio_vaegan.errors import Failure, Parser, UserError
 from audio_vaegan.files import share
 from audio_vaegan.version import __version__
 
 INTERRUPTED = 130
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{message} (see: {self.prog} --help)")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -48,7 +43,7 @@ def _out(p: argparse.ArgumentParser, what: str) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="audio-vaegan", description="Learn a steerable sound generator from a folder of sounds.")
+    parser = Parser(prog="audio-vaegan", description="Learn a steerable sound generator from a folder of sounds.")
     parser.add_argument("--version", action="version", version=f"audio-vaegan {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -232,31 +227,53 @@ def _quickstart(args: argparse.Namespace) -> int:
     return quickstart(args.out)
 
 
+def train_vaegan(argv: Sequence[str] | None = None) -> int:
+    """What recipes/train_vaegan.py runs on every process of a launch; the first one speaks."""
+
+    def run() -> int:
+        from audio_vaegan.evaluation.samples import write_samples
+        from audio_vaegan.training.launch import main as launch
+
+        return launch(write_samples, argv)
+
+    return guarded(run, speak=os.environ.get("RANK", "0") == "0")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb. Exit code 0: done, 1: a fault of ours, 2: a user's mistake, 130: interrupted."""
-    try:
+
+    def run() -> int:
         args, rest = build_parser().parse_known_args(argv)
         if rest and args.verb != "prepare":
             raise UserError(f"unknown option {rest[0]} (see: audio-vaegan {args.verb} --help)")
         args.overrides = rest
         return int(args.run(args))
+
+    return guarded(run)
+
+
+def guarded(run: Callable[[], int], speak: bool = True) -> int:
+    """Turn what a user can mend into one line and an exit code."""
+
+    def end(line: str, code: int) -> int:
+        if speak:
+            print(line, file=sys.stderr)
+        return code
+
+    try:
+        return run()
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+        return end(f"error: {e}", 2)
+    except Failure as e:
+        return end(f"error: {e}", 1)
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing is half written, the same command starts again", file=sys.stderr)
-        return INTERRUPTED
+        return end("\ninterrupted; nothing is half written, the same command starts again", INTERRUPTED)
     except OSError as e:
         if "torchaudio" in str(e):
-            print(
-                "error: torchaudio does not fit this build of torch; mend it with: audio-vaegan doctor --fix",
-                file=sys.stderr,
-            )
-            return 2
-        if e.filename is None and e.errno is None:
+            return end("error: torchaudio does not fit this build of torch; mend it: audio-vaegan doctor --fix", 2)
+        if e.errno is None:
             raise
-        print(f"error: {e.strerror or e}: {e.filename or ''}".rstrip(": "), file=sys.stderr)
-        return 2
+        return end(f"error: {e.filename or 'file system'}: {e.strerror}", 2)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The verbs `generate` and `edit`: sounds of a model, as files."""
 
 import json
+import warnings
 from pathlib import Path
 
 from audio_vaegan.audio import write
@@ -67,7 +68,9 @@ def edit_file(
         raise UserError(f"--out {out}: there is no folder {out.parent}")
     model = SoundModel.from_pretrained(path)
     known = {} if input_pitch is None else {"pitch": input_pitch}
-    sound = model.encode(sound_path, **known)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        sound = model.encode(sound_path, **known)
     result = model.edit(
         sound,
         shift={} if shift is None else {"pitch": shift},
@@ -79,4 +82,10 @@ def edit_file(
         f"measured {float(result.achieved[name]):.2f} {control.unit}"
         for name, control in model.controls.items()
     ]
-    return "\n".join([*lines, f"written: {out} (AI-generated, vocoder: {model.vocoder.name})"])
+    return "\n".join(
+        [
+            *(f"note: {n.message}" for n in notes),
+            *lines,
+            f"written: {out} (AI-generated, vocoder: {model.vocoder.name})",
+        ]
+    )

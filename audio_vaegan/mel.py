@@ -42,6 +42,8 @@ class HarmonicComb(nn.Module):
         self.register_buffer("bins", bins, persistent=False)
         self.register_buffer("basis", basis / basis.sum(dim=0).clamp_min(1e-12), persistent=False)
 
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
     def forward(self, hz: Tensor) -> Tensor:
         hz = hz.unsqueeze(-1)
         nearest = (self.bins / hz).round().clamp_min(1) * hz

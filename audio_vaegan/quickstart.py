@@ -85,7 +85,7 @@ def _verb(*words: str) -> list[str]:
 
 def _shown(command: Sequence[str]) -> str:
     words = list(command)
-    words = ["audio-vaegan", *words[3:]] if words[1] == "-m" else ["accelerate", "launch", *words[1:]]
+    words = ["audio-vaegan", *words[3:]] if words[1] == "-m" else ["python", *words[1:]]
     return shlex.join(words)
 
 

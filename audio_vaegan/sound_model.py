@@ -1,5 +1,6 @@
 """The Python face: a trained model that samples, encodes, decodes and edits sounds."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,8 +130,8 @@ class SoundModel:
     def encode(self, sound: str | Path | NDArray[np.floating] | Tensor, **controls: Values) -> Sound:
         """Latents of a file, or of audio `[samples]` or `[B, samples]` at the model's sample rate.
 
-        Controls are those given, else what the meters find in the sound; longer sounds are cut to one clip. Uses the
-        mean of the code, so that encoding is repeatable.
+        Controls are those given, else what the meters find in the sound; of a longer sound the first clip is used, with
+        a warning. Takes the mean of the code, so that encoding is repeatable.
         """
         for name in controls:
             self._control(name)
@@ -144,7 +145,9 @@ class SoundModel:
         audio = torch.atleast_2d(audio)
         if audio.ndim != 2 or not audio.shape[1] or not torch.isfinite(audio).all():
             raise UserError(f"audio must be finite, [samples] or [B, samples], got shape {list(audio.shape)}")
-        audio = audio[:, : self.clip_samples]
+        if audio.shape[1] > self.clip_samples:
+            warnings.warn(f"only the first {self.clip_samples / self.sample_rate:.3f} s are used", stacklevel=2)
+            audio = audio[:, : self.clip_samples]
         samples = torch.full((len(audio),), audio.shape[1])
         audio = torch.nn.functional.pad(audio, (0, self.clip_samples - audio.shape[1]))
         measured = self.measure(audio)

@@ -2,8 +2,7 @@
 
 import sys
 
-from audio_vaegan.evaluation.samples import write_samples
-from audio_vaegan.training.launch import main
+from audio_vaegan.cli import train_vaegan
 
 if __name__ == "__main__":
-    sys.exit(main(samples=write_samples))
+    sys.exit(train_vaegan())

@@ -18,15 +18,11 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from audio_vaegan.config import Recipe
-from audio_vaegan.errors import UserError
+from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.files import MARK, read_json, write_json
 from audio_vaegan.training import checkpoint
 
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-
-
-class TrainingFailure(RuntimeError):
-    """A run that went wrong in a way that more steps cannot mend."""
 
 
 class Task(Protocol):
@@ -111,15 +107,17 @@ def train(
             terms = task.step(step)
             bar.update()
             done = step + 1
-            if done % recipe.train.log_every == 0 or done == steps:
+            stopping = _any_rank(stop.asked, accelerator)
+            saving = done % every == 0 or done == steps or stopping
+            logging = done % recipe.train.log_every == 0 or done == steps
+            if logging or saving:
                 values = _mean_over_ranks(terms, accelerator)
                 _check(values, done, run)
-                if log:
+                if log and logging:
                     rate = (done - done_before) * recipe.train.batch_size / (time.monotonic() - began)
                     log.write({"step": done, **values, "clips_per_second": round(rate, 2)})
                     bar.set_postfix(mel=f"{values.get('mel', math.nan):.3f}", clips_s=f"{rate:.0f}")
-            stopping = _any_rank(stop.asked, accelerator)
-            if done % every == 0 or done == steps or stopping:
+            if saving:
                 if main:
                     checkpoint.save(run, done, task.modules, task.optimizers, recipe.train.keep_checkpoints)
                     if samples and not stopping:
@@ -204,7 +202,7 @@ def _any_rank(flag: bool, accelerator: Accelerator) -> bool:
 def _check(values: dict[str, float], step: int, run: Path) -> None:
     bad = [k for k, v in values.items() if not math.isfinite(v)]
     if bad:
-        raise TrainingFailure(
-            f"step {step}: {', '.join(bad)} became NaN or infinite. The last checkpoint in {run} is whole; "
-            "train with a smaller --train.learning_rate into another --out"
+        raise Failure(
+            f"training failed at step {step}: {', '.join(bad)} became NaN or infinite. The last checkpoint in {run} "
+            "is whole; train with a smaller --train.learning_rate into another --out"
         )

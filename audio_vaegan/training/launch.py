@@ -1,7 +1,5 @@
-"""What a training script does: read its command line, build the task, train. Scripts in recipes/ call `main`."""
+"""What a training script does: read its command line, build the task, train."""
 
-import argparse
-import os
 import resource
 import sys
 import time
@@ -14,9 +12,9 @@ from accelerate import Accelerator
 
 from audio_vaegan.config import Recipe, load_recipe
 from audio_vaegan.data.store import Store
-from audio_vaegan.errors import UserError
+from audio_vaegan.errors import Parser
 from audio_vaegan.models.bundle import Bundle
-from audio_vaegan.training.engine import TrainingFailure, make_accelerator, train
+from audio_vaegan.training.engine import make_accelerator, train
 from audio_vaegan.training.vaegan import VaeGanTask
 
 Samples = Callable[[Bundle, Store, Path, int], None]
@@ -24,8 +22,8 @@ INTERRUPTED = 130
 
 
 def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> int:
-    """Train the VAE-GAN as the command line says. Returns the exit code."""
-    parser = argparse.ArgumentParser(
+    """Train the VAE-GAN as the command line says. Returns the exit code; raises UserError and Failure."""
+    parser = Parser(
         description="Train the VAE-GAN on a store. The same command goes on where a run was stopped.",
         epilog="Any value of the recipe can be changed: --train.steps 200 --model.width 256 --seed 3",
         allow_abbrev=False,
@@ -35,31 +33,21 @@ def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> i
     parser.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, metrics, samples, bundle")
     parser.add_argument("--dry-run", action="store_true", help="print recipe, sizes, and the time and memory it takes")
     args, overrides = parser.parse_known_args(argv)
-    first = os.environ.get("RANK", "0") == "0"
-    try:
-        recipe = load_recipe(args.recipe, overrides)
-        store = Store(args.store)
-        accelerator = make_accelerator(recipe)
-        task = VaeGanTask(recipe, store, accelerator)
-        if args.dry_run:
-            _dry_run(recipe, accelerator, task)
-            return 0
+    recipe = load_recipe(args.recipe, overrides)
+    store = Store(args.store)
+    accelerator = make_accelerator(recipe)
+    task = VaeGanTask(recipe, store, accelerator)
+    if args.dry_run:
+        _dry_run(recipe, accelerator, task)
+        return 0
 
-        def write(folder: Path, step: int) -> None:
-            if samples:
-                samples(task.bundle(step), store, folder, step)
+    def write(folder: Path, step: int) -> None:
+        if samples:
+            samples(task.bundle(step), store, folder, step)
 
-        done = train(recipe, store.content_hash, accelerator, task, args.out, write)
-        accelerator.end_training()
-        return 0 if done else INTERRUPTED
-    except UserError as e:
-        if first:
-            print(f"error: {e}", file=sys.stderr)
-        return 2
-    except TrainingFailure as e:
-        if first:
-            print(f"training failed: {e}", file=sys.stderr)
-        return 1
+    done = train(recipe, store.content_hash, accelerator, task, args.out, write)
+    accelerator.end_training()
+    return 0 if done else INTERRUPTED
 
 
 def peak_memory() -> int:

@@ -55,6 +55,7 @@ class VaeGanTask:
         self.frames = recipe.mel.frames(recipe.data.clip_samples)
         controls = find_controls(self.clips, recipe)
         self.columns = [recipe.model.controls.index(c.name) for c in controls]
+        self.undefined_share = torch.from_numpy(np.isnan(self.clips.controls[:, self.columns]).mean(axis=0)).float()
         vaegan = VaeGan(recipe, controls, measure_normalisation(self.clips, self.mel))
         critic = Critic(recipe.model, controls, recipe.mel.n_mels)
         self.ema = Ema(vaegan, recipe.train.ema)
@@ -111,7 +112,7 @@ class VaeGanTask:
         audio, controls, length = self.clips.read(rows)
         return audio.to(device), controls[:, self.columns].to(device), length.to(device)
 
-    def draw(self, step: int, judged: bool, undefined_share: Tensor) -> Draws:
+    def draw(self, step: int, judged: bool) -> Draws:
         """Random numbers of the global batch, then this rank's part of them."""
         g = schedule.generator(self.recipe.seed, step)
         size, net = self.sizes, self.net
@@ -126,7 +127,7 @@ class VaeGanTask:
         timbre = torch.randn(prior + repitch, net.timbre_dim, generator=g)
         low, high = table(net.controls, "low"), table(net.controls, "high")
         values = low + (high - low) * torch.rand(prior + repitch, len(net.controls), generator=g)
-        defined = torch.rand(prior + repitch, len(net.controls), generator=g) >= undefined_share.cpu()
+        defined = torch.rand(prior + repitch, len(net.controls), generator=g) >= self.undefined_share
         defined[prior:] = True
         rows = torch.cat([torch.arange(prior)[parts[0]], prior + torch.arange(repitch)[parts[1]]])
         source = torch.full((len(rows),), -1)
@@ -136,7 +137,7 @@ class VaeGanTask:
             judged=torch.arange(judged_now) * local // max(1, judged_now),
             source=source,
             timbre=timbre[rows],
-            controls=net.standardise(values.to(device)).cpu()[rows],
+            controls=((values - table(net.controls, "mean")) / table(net.controls, "deviation"))[rows],
             defined=defined[rows],
         )
         return Draws(noise.to(device), heard.to(device), Plan(**{k: v.to(device) for k, v in vars(plan).items()}))
@@ -153,7 +154,7 @@ class VaeGanTask:
         weight = mask + recipe.loss.padding * (1 - mask)
         defined = ~values.isnan()
         controls = net.standardise(values).nan_to_num(0.0)
-        draws = self.draw(step, judged, self.undefined_share)
+        draws = self.draw(step, judged)
 
         out = self.vaegan(mel, controls, defined, draws.noise, draws.plan)
         real = mel if judged else mel[draws.plan.judged]  # before it judges, the discriminator warms up on a few
@@ -225,10 +226,6 @@ class VaeGanTask:
             target = losses.soft_bins(values[:, i].nan_to_num(control.low), low, high, control.bins)
             terms.append(losses.control_cross_entropy(logits[i].float(), target, defined[:, i]))
         return torch.stack(terms).sum()
-
-    @property
-    def undefined_share(self) -> Tensor:
-        return torch.from_numpy(np.isnan(self.clips.controls[:, self.columns]).mean(axis=0)).float()
 
     def _set_learning_rate(self, step: int) -> None:
         factor, t = schedule.learning_rate_factor(step, self.recipe.train), self.recipe.train

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, cli, one_line, run
+
+VERBS = ["quickstart", "prepare", "render-soundfont", "generate", "edit", "evaluate", "demo", "doctor"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    done = cli(verb, "--help")
+    assert done.returncode == 0 and "usage: audio-vaegan " + verb in done.stdout
+
+
+def test_help_needs_no_torch():
+    code = "import sys, audio_vaegan.cli as c; c.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "VERB"),
+        (["generat"], "invalid choice: 'generat'"),
+        (["generate", "nowhere", "--out", "x"], "nowhere: not a model"),
+        (["generate", "RUN", "--out", "x", "--pich", "3"], "--pich"),
+        (["generate", "RUN", "--out", "x", "--pitch", "high"], "--pitch"),
+        (["generate", "RUN", "--out", "x", "--pitch", "200"], "trained range 60 ... 69"),
+        (["generate", "RUN", "--out", "x", "--pitch", "nan"], "must be a number"),
+        (["generate", "RUN", "--out", "x", "--count", "0"], "--count"),
+        (["generate", "RUN", "--out", "x", "--seed", "-1"], "--seed"),
+        (["generate", "RUN", "--out", "FILE"], "a file of that name exists"),
+        (["edit", "RUN", "nowhere.wav", "--out", "x.wav"], "nowhere.wav"),
+        (["edit", "RUN", "FILE", "--out", "x.wav"], "cannot be decoded"),
+        (["edit", "RUN", "FILE", "--out", "x.mp3"], "ends in .wav"),
+        (["edit", "RUN", "FILE", "--out", "no/such/folder/x.wav"], "there is no folder"),
+        (["prepare", "nowhere", "--recipe", "RECIPE", "--out", "x"], "nowhere: no such file"),
+        (["prepare", "FILE", "--recipe", "FILE", "--out", "x"], "expected `key: value`"),
+        (["prepare", "FILE", "--recipe", "RECIPE", "--out", "x", "--mel", "hifigan"], "no mel preset 'hifigan'"),
+        (["evaluate", "RUN", "--store", "nowhere", "--out", "x"], "nowhere: not a store"),
+        (["evaluate", "RUN", "--store", "STORE", "--out", "x", "--samples", "0"], "at least 1"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_two(tmp_path, tiny_run, tiny_store, tiny_recipe, words, says):
+    (tmp_path / "text.wav").write_text("just words")
+    names = {"RUN": tiny_run, "STORE": tiny_store, "RECIPE": tiny_recipe, "FILE": tmp_path / "text.wav"}
+    words = [names.get(w, w) for w in words]
+    words = [tmp_path / w if w in ("x", "x.wav", "x.mp3", "no/such/folder/x.wav") else w for w in words]
+    assert says in one_line(cli(*words))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["text.wav"]  # nothing was written
+
+
+def test_a_bundle_of_another_mel_is_named_field_by_field(tmp_path, notes, tiny_recipe, tiny_run):
+    store = tmp_path / "store"
+    assert cli("prepare", notes, "--recipe", tiny_recipe, "--mel.hop_length", "128", "--out", store).returncode == 0
+    line = one_line(cli("evaluate", tiny_run, "--store", store, "--out", tmp_path / "report"))
+    assert "hop_length: 128 != 256" in line
+
+
+def test_recipes_stay_small():
+    scripts = list((ROOT / "recipes").glob("*.py"))
+    assert scripts and all(len(s.read_text().splitlines()) <= 30 for s in scripts)
+
+
+def test_a_torchaudio_that_does_not_fit_is_named_with_the_mend(tmp_path, tiny_run):
+    """A stand-in for torchaudio that fails as the real one does beside a CPU-only torch."""
+    fake = tmp_path / "torchaudio"
+    (fake / "lib").mkdir(parents=True)
+    (fake / "lib" / "_torchaudio.so").write_bytes(b"")
+    (fake / "functional.py").write_text("")
+    (fake / "__init__.py").write_text(
+        "from pathlib import Path\n__version__ = '2.11.0'\nlib = Path(__file__).parent / 'lib' / '_torchaudio.so'\n"
+        "if lib.exists():\n    raise OSError(f'Could not load this library: {lib}')\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    line = one_line(cli("generate", tiny_run, "--out", tmp_path / "x", env=env))
+    assert "audio-vaegan doctor --fix" in line
+    sick = cli("doctor", env=env)
+    assert sick.returncode == 1 and "does not fit this build of torch" in sick.stdout and "--fix" in sick.stdout
+    mended = run([sys.executable, "-m", "audio_vaegan.doctor", "--fix", "--quiet"], env)
+    assert mended.returncode == 0 and "set aside" in mended.stdout
+    assert not (fake / "lib" / "_torchaudio.so").exists() and (fake / "lib" / "_torchaudio.so.disabled").exists()
+    well = cli("doctor", env=env)
+    assert well.returncode == 0 and "everything needed works" in well.stdout
+    assert "python" in well.stdout and "memory" in well.stdout and "disk" in well.stdout and "GPU" in well.stdout
