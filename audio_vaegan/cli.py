@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from audio_vaegan.config import split_overrides
 from audio_vaegan.errors import Failure, Parser, UserError
 from audio_vaegan.files import share
 from audio_vaegan.version import __version__
@@ -145,9 +146,9 @@ def _render(args: argparse.Namespace) -> int:
             programs = () if args.programs == "none" else midi(args.programs)
         except argparse.ArgumentTypeError as e:
             raise UserError(f"--programs {e}") from None
-    if not 0 < args.hold <= args.duration <= 60 or not 4000 <= args.sample_rate <= 192000 or not 0 < args.gain <= 10:
+    if not 0 < args.hold <= args.duration <= 60 or not 8000 <= args.sample_rate <= 96000 or not 0 < args.gain <= 10:
         raise UserError(
-            "needs 0 < --hold <= --duration <= 60 s, --sample-rate in 4000 ... 192000 Hz, --gain in 0 ... 10"
+            "needs 0 < --hold <= --duration <= 60 s, --sample-rate in 8000 ... 96000 Hz, --gain in 0 ... 10"
         )
     what = Rendering(
         programs=programs,
@@ -190,7 +191,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.samples < 1 or (args.clips is not None and args.clips < 1):
         raise UserError("--samples and --clips must be at least 1")
     model, store = SoundModel.from_pretrained(args.model), Store(args.store)
-    check_out_folder(args.out, args.overwrite)
+    check_out_folder(args.out, "report", args.overwrite)
     figures, measured = evaluate(model, store, args.clips, args.samples)
     metrics = args.model / "metrics.jsonl"
     page = write_report(
@@ -211,7 +212,10 @@ def _demo(args: argparse.Namespace) -> int:
         spec.loader.exec_module(module)
     except ImportError as e:
         raise UserError(f"demo needs gradio ({e}); install it with: pip install 'audio-vaegan[demo]'") from None
-    module.launch(args.model, args.port)
+    try:
+        module.launch(args.model, args.port)
+    except OSError as e:
+        raise UserError(f"demo: {e}") from None
     return 0
 
 
@@ -243,10 +247,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb. Exit code 0: done, 1: a fault of ours, 2: a user's mistake, 130: interrupted."""
 
     def run() -> int:
-        args, rest = build_parser().parse_known_args(argv)
-        if rest and args.verb != "prepare":
-            raise UserError(f"unknown option {rest[0]} (see: audio-vaegan {args.verb} --help)")
-        args.overrides = rest
+        words = list(sys.argv[1:] if argv is None else argv)
+        overrides: list[str] = []
+        if words[:1] == ["prepare"]:
+            words, overrides = split_overrides(words)
+        args = build_parser().parse_args(words)
+        args.overrides = overrides
         return int(args.run(args))
 
     return guarded(run)

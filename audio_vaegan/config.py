@@ -15,6 +15,8 @@ from audio_vaegan.errors import UserError, did_you_mean
 
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -114,14 +116,20 @@ class ModelConfig(Section):
 
     controls: tuple[Literal["pitch"], ...] = ("pitch",)
     timbre_dim: Positive = 64
-    width: Positive = 192
+    width: Annotated[int, Field(ge=8)] = 192
     kernel: Positive = 7
     expansion: Positive = 2
     encoder_blocks: Positive = 6
     generator_blocks: Positive = 8
     head_blocks: Positive = 3
-    disc_channels: tuple[Positive, ...] = (16, 32, 64, 96)
+    disc_channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64, 96)
     disc_scales: Positive = 3
+
+    @model_validator(mode="after")
+    def _centred(self) -> "ModelConfig":
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        return self
 
 
 class LossConfig(Section):
@@ -147,7 +155,7 @@ class TrainConfig(Section):
     disc_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate: Share = 0.02  # of the peak, at the last step
-    betas: tuple[Share, Share] = (0.8, 0.99)
+    betas: tuple[Beta, Beta] = (0.8, 0.99)
     weight_decay: Weight = 1e-2
     grad_clip: Annotated[float, Field(gt=0)] = 5.0
     ema: Share = 0.999
@@ -164,7 +172,7 @@ class Recipe(Section):
     """The whole recipe."""
 
     name: str = "unnamed"
-    seed: int = 0
+    seed: Seed = 0
     mel: Annotated[MelConfig, BeforeValidator(_mel_preset)] = MelConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -173,9 +181,15 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole_frames(self) -> "Recipe":
-        step = self.mel.hop_length * 4
-        if self.data.clip_samples % step:
-            raise ValueError(f"data.clip_samples must be a multiple of 4 hops ({step}), got {self.data.clip_samples}")
+        hop, samples = self.mel.hop_length, self.data.clip_samples
+        if samples % hop:
+            raise ValueError(f"data.clip_samples must be a multiple of mel.hop_length ({hop}), got {samples}")
+        frames, smallest = self.mel.frames(samples), 2 ** (self.model.disc_scales - 1)
+        if min(frames, self.mel.n_mels) < smallest:
+            raise ValueError(
+                f"model.disc_scales {self.model.disc_scales} needs {smallest} frames and bands, "
+                f"there are {frames} and {self.mel.n_mels}"
+            )
         return self
 
 
@@ -203,6 +217,25 @@ def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as e:
         raise UserError(f"recipe {where}: " + "; ".join(_explain(error) for error in e.errors())) from None
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into its own words and the recipe's overrides: `--section.key value`, `--mel`, `--seed`,
+    `--name`, each with its value, so that other words can stand on either side.
+    """
+    own: list[str] = []
+    overrides: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, _ = word.removeprefix("--").partition("=")
+        if word.startswith("--") and ("." in key or key in ("mel", "seed", "name")):
+            overrides.append(word)
+            if not equals and rest:
+                overrides.append(rest.pop(0))
+        else:
+            own.append(word)
+    return own, overrides
 
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, Any]]:

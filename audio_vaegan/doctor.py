@@ -23,6 +23,8 @@ out["threads"] = torch.get_num_threads()
 print(json.dumps(out))
 """
 
+FIX = "audio-vaegan doctor --fix   (sets the compiled part aside; torchaudio then runs in pure PyTorch)"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -47,13 +49,11 @@ def check_torchaudio() -> Finding:
     reason = err.splitlines()[-1] if err else f"exit code {code}"
     if importlib.util.find_spec("torchaudio") is None:
         return Finding("torchaudio", "broken", "not installed", "pip install torchaudio")
-    if compiled_parts():
-        return Finding(
-            "torchaudio",
-            "broken",
-            f"its compiled part does not fit this build of torch ({reason})",
-            "audio-vaegan doctor --fix   (sets the compiled part aside; torchaudio then runs in pure PyTorch)",
-        )
+    if _python("import torch")[0]:
+        return Finding("torchaudio", "broken", "torch itself cannot be imported", "mend torch first")
+    if any(part in reason for part in ("torchaudio/lib", "libc10", "libtorch", "libcudart", "undefined symbol")):
+        detail = f"its compiled part does not fit this build of torch ({reason})"
+        return Finding("torchaudio", "broken", detail, FIX)
     return Finding("torchaudio", "broken", reason, "pip install --force-reinstall torchaudio")
 
 
@@ -65,14 +65,19 @@ def compiled_parts() -> list[Path]:
     return sorted((Path(spec.origin).parent / "lib").glob("*.so"))
 
 
-def fix_torchaudio() -> list[Path]:
-    """Rename torchaudio's shared libraries to `*.so.disabled`, so that it takes its pure PyTorch paths."""
-    moved = []
-    for path in compiled_parts():
-        target = path.with_name(path.name + ".disabled")
-        path.replace(target)
-        moved.append(target)
-    return moved
+def fix_torchaudio() -> bool:
+    """Set torchaudio's shared libraries aside (`*.so.disabled`), so that it takes its pure PyTorch paths.
+
+    Returns whether it imports then; if it does not, the libraries are put back.
+    """
+    moved = [(path, path.replace(path.with_name(path.name + ".disabled"))) for path in compiled_parts()]
+    if check_torchaudio().state == "ok":
+        for _, aside in moved:
+            print(f"set aside: {aside}")
+        return True
+    for path, aside in moved:
+        aside.replace(path)
+    return False
 
 
 def _gib(size: float) -> str:
@@ -130,15 +135,13 @@ def examine() -> list[Finding]:
         ),
         _module("gradio", "gradio", "demo", "pip install 'audio-vaegan[demo]'"),
         _module("swift_f0", "swift-f0", "second pitch meter", "pip install 'audio-vaegan[evaluate]'"),
-        _module("tensorboard", "tensorboard", "training curves", "pip install 'audio-vaegan[track]'"),
     ]
 
 
 def run(fix: bool = False, quiet: bool = False) -> int:
     """Print the report. Returns 0 when everything needed works, else 1."""
-    if fix and check_torchaudio().state == "broken" and compiled_parts():
-        for path in fix_torchaudio():
-            print(f"set aside: {path}")
+    if fix and check_torchaudio().mend == FIX:
+        fix_torchaudio()
     if quiet:
         finding = check_torchaudio()
         if finding.state == "broken":

@@ -11,7 +11,7 @@ from typing import Any
 
 from audio_vaegan.errors import UserError
 
-MARK = ".audio-vaegan"  # a folder that holds this file was written by this program
+MARK = ".audio-vaegan"  # a folder that holds this file was written by this program; its first word is the kind
 
 
 def sha256_file(path: Path) -> str:
@@ -29,7 +29,7 @@ def fsync_tree(folder: Path) -> None:
             os.close(fd)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write a file whole or not at all: temporary file, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as f:
@@ -54,23 +54,29 @@ def read_json(path: Path, what: str) -> Any:
 
 
 @contextmanager
-def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]:
     """A folder that appears whole or not at all: filled under a temporary name, then renamed to `path`.
 
-    An existing `path` is replaced when it is empty, or with `overwrite` when this program wrote it;
-    anything else is a UserError and stays untouched.
+    An existing `path` is replaced when it is empty, or with `overwrite` when this program wrote the same kind of
+    folder there; anything else is a UserError and stays untouched.
     """
-    check_out_folder(path, overwrite)
+    path = path.resolve()
+    check_out_folder(path, kind, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        (temporary / MARK).write_text("This folder was written by audio-vaegan.\n")
+        mark(temporary, kind)
         yield temporary
         fsync_tree(temporary)
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def mark(folder: Path, kind: str) -> None:
+    """Say in the folder that this program wrote it, and what it is: store, run, bundle, sounds, notes, report."""
+    (folder / MARK).write_text(f"{kind}\n")
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -82,8 +88,8 @@ def replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_out_folder(path: Path, overwrite: bool = False) -> None:
-    """Raise UserError unless the folder `path` may be written as a whole."""
+def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
+    """Raise UserError unless the folder `path` may be written as a whole, as a folder of this kind."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -92,8 +98,16 @@ def check_out_folder(path: Path, overwrite: bool = False) -> None:
         return
     if not (path / MARK).exists():
         raise UserError(f"--out {path}: the folder holds files that audio-vaegan did not write; choose an empty one")
+    there = (path / MARK).read_text(encoding="utf-8", errors="replace").split()[:1]
+    if there != [kind]:
+        raise UserError(f"--out {path}: holds a {' '.join(there)}, not a {kind}; choose another name")
     if not overwrite:
         raise UserError(f"--out {path}: already written; add --overwrite to replace it, or choose another name")
+
+
+def printable(path: Path | str) -> str:
+    """A path as text that can always be written as UTF-8; bytes of another encoding show as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def share(name: str) -> Path:

@@ -3,11 +3,14 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import new_folder, write_atomic
-from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.files import new_folder
+from audio_vaegan.sound_model import BATCH, Clip, SoundModel
 
 
 def generate(
@@ -20,34 +23,41 @@ def generate(
     overwrite: bool,
 ) -> int:
     """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model)."""
-    if not 1 <= count <= 100_000:
-        raise UserError(f"--count must lie in 1 ... 100000, got {count}")
-    if seed < 0:
-        raise UserError(f"--seed must not be negative, got {seed}")
+    if not 1 <= count <= 1_000_000:
+        raise UserError(f"--count must lie in 1 ... 1000000, got {count}")
     model = SoundModel.from_pretrained(path)
-    asked = {"pitch": [pitches[i % len(pitches)] for i in range(count)]} if pitches else {}
-    clip = model.sample(count, seed=seed, truncation=truncation, **asked)
-    rows = []
-    with new_folder(out, overwrite) as folder:
-        for i, audio in enumerate(clip.audio):
-            values = {name: round(float(v[i]), 4) for name, v in clip.controls.items()}
-            named = "".join(f"-{name}{value:g}" for name, value in values.items())
-            file = f"{i:05d}{named}.wav"
-            write(
-                folder / file,
-                audio.numpy(),
-                model.sample_rate,
-                f"model {model.hash[:12]} seed {seed} item {i}",
-            )
-            units = {f"{name}_unit": c.unit for name, c in model.controls.items()}
-            rows.append(
-                {"file_name": file}
-                | {f"{name}_requested": v for name, v in values.items()}
-                | units
-                | {"seed": seed, "item": i, "model_hash": model.hash, "synthetic": True}
-            )
-        write_atomic(folder / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with (
+        new_folder(out, "sounds", overwrite) as folder,
+        (folder / "metadata.jsonl").open("w") as rows,
+        tqdm(total=count, desc="generate", unit="sound") as bar,
+    ):
+        for first in range(0, count, BATCH):
+            items = range(first, min(first + BATCH, count))
+            asked = {"pitch": [pitches[i % len(pitches)] for i in items]} if pitches else {}
+            clip = model.sample(len(items), seed=seed, first=first, truncation=truncation, **asked)
+            for k, i in enumerate(items):
+                rows.write(json.dumps(_write(folder, model, clip, k, i, seed, truncation)) + "\n")
+            bar.update(len(items))
     return count
+
+
+def _write(
+    folder: Path, model: SoundModel, clip: Clip, k: int, item: int, seed: int, truncation: float
+) -> dict[str, Any]:
+    """Write one sound of a batch. Returns its row."""
+    values = {name: round(float(v[k]), 4) for name, v in clip.controls.items()}
+    file = f"{item:05d}" + "".join(f"-{name}{value:g}" for name, value in values.items()) + ".wav"
+    write(folder / file, clip.audio[k].numpy(), model.sample_rate, f"model {model.hash[:12]} seed {seed} item {item}")
+    return {
+        "file_name": file,
+        **{f"{name}_requested": v for name, v in values.items()},
+        **{f"{name}_unit": c.unit for name, c in model.controls.items()},
+        "seed": seed,
+        "item": item,
+        "truncation": truncation,
+        "model_hash": model.hash,
+        "synthetic": True,
+    }
 
 
 def edit_file(

@@ -78,7 +78,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Four frames become one: stack them along channels, project. `[B, T, C]` -> `[B, T / 4, D]`."""
+    """Four frames become one: stack them along channels, project. `[B, T, C]` -> `[B, ceil(T / 4), D]`."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -86,8 +86,9 @@ class Downsample(nn.Module):
         self.project = nn.Linear(4 * channels, out)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(self.norm(x), (0, 0, 0, -x.shape[1] % 4))
         batch, frames, channels = x.shape
-        return self.project(self.norm(x).reshape(batch, frames // 4, 4 * channels))
+        return self.project(x.reshape(batch, frames // 4, 4 * channels))
 
 
 class Upsample(nn.Module):

@@ -17,9 +17,14 @@ def kl_per_coordinate(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0)
 
 
-def kl_loss(mean: Tensor, log_variance: Tensor, free_bits: float = 0.0) -> Tensor:
-    """Sum over coordinates of max(KL, free_bits) (free bits: Kingma et al. 2016, eq. 15). Scalar, nats."""
-    return kl_per_coordinate(mean, log_variance).clamp_min(free_bits).sum()
+def kl_loss(per_coordinate: Tensor, free_bits: float = 0.0, everywhere: Tensor | None = None) -> Tensor:
+    """Sum over coordinates of max(KL, free_bits) (free bits: Kingma et al. 2016, eq. 15). Scalar, nats.
+
+    `[D]`, of this rank's part of the batch. Which coordinates lie below is decided by `everywhere`, the mean over all
+    ranks, so that several ranks do what one would.
+    """
+    decides = per_coordinate if everywhere is None else everywhere
+    return torch.where(decides > free_bits, per_coordinate, free_bits).sum()
 
 
 def masked_l1(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -34,13 +39,13 @@ def masked_l1(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def hinge_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """Mean over scales of E[max(0, 1 - D(x))] + E[max(0, 1 + D(x~))] (Lim & Ye 2017, eq. 16). Scalar."""
-    terms = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
+    terms = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)]
     return torch.stack(terms).mean()
 
 
 def hinge_generator(fake: Sequence[Tensor]) -> Tensor:
     """Mean over scales of -E[D(x~)] (Lim & Ye 2017, eq. 17). Scalar."""
-    return torch.stack([-f.mean() for f in fake]).mean()
+    return torch.stack([-f.float().mean() for f in fake]).mean()
 
 
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
@@ -51,7 +56,7 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """
     terms = []
     for f, r in zip(fake, real, strict=True):
-        distance, size = (f - r).abs().flatten(1).mean(dim=1), r.abs().flatten(1).mean(dim=1)
+        distance, size = (f - r).float().abs().flatten(1).mean(dim=1), r.float().abs().flatten(1).mean(dim=1)
         terms.append((distance / size.clamp_min(1e-4)).mean())
     return torch.stack(terms).mean()
 

@@ -1,7 +1,5 @@
 """Waveform -> log-mel spectrogram. The only mel code: every other part gets its mels from here."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
@@ -111,11 +109,3 @@ class Mel(nn.Module):
             value = value * numerator / (value @ gram).clamp_min(1e-12)
         value = value.transpose(1, 2)
         return value if self.config.power == 1 else value.sqrt()
-
-    @property
-    def silence(self) -> float:
-        """The log-mel value of digital silence."""
-        eps = math.sqrt(self.config.magnitude_eps)
-        least = float(self.basis.sum(dim=0).max()) * (eps if self.config.power == 1 else eps**2)
-        value = max(self.config.floor, least)
-        return math.log(value) if self.config.log == "ln" else math.log10(value)

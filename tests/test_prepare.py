@@ -1,3 +1,5 @@
+import importlib
+import io
 import json
 import os
 import signal
@@ -115,10 +117,14 @@ def test_a_killed_prepare_leaves_no_half_store_and_goes_on(tmp_path, tiny_recipe
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert first.exists() and not killed.exists()
-    written = first.stat().st_mtime_ns, first.stat().st_ino
-    resumed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert (first.stat().st_mtime_ns, first.stat().st_ino) == written  # the finished part is kept
-    assert resumed.wait(60) == 0
+    kept = {p.name: p.stat().st_ino for p in first.parent.glob("part-*.json")}
+    again = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    later = tmp_path / ".killed.partial" / f"part-{len(kept):05d}.json"
+    while not later.exists() and again.poll() is None:
+        time.sleep(0.001)
+    now = {p.name: p.stat().st_ino for p in first.parent.glob("part-*.json")}
+    assert len(now) > len(kept) and {n: now[n] for n in kept} == kept  # finished parts are kept, not made again
+    assert again.wait(60) == 0
     assert cli("prepare", *words, "--out", whole).returncode == 0
     assert snapshot(killed) == snapshot(whole)
 
@@ -177,3 +183,89 @@ def test_a_damaged_store_is_named(tmp_path, notes, tiny_recipe, harm):
     (out / file).write_bytes((out / file).read_bytes()[:100])
     with pytest.raises(UserError, match=r"damaged|cannot be read|do not agree"):
         Store(out)
+
+
+def test_a_damaged_store_can_be_made_again_by_the_same_command(tmp_path, notes, tiny_recipe):
+    out = tmp_path / "store"
+    words = ["prepare", notes, "--recipe", tiny_recipe, "--out", out]
+    cli(*words)
+    whole = snapshot(out)
+    for file in ("items.parquet", "store.json"):
+        (out / file).write_bytes((out / file).read_bytes()[:50])
+        assert "prepare it again" in one_line(cli(*words)) or "cannot be read" in one_line(cli(*words))
+        assert cli(*words, "--overwrite").returncode == 0
+        assert snapshot(out) == whole
+
+
+def test_names_in_another_encoding_and_with_dollars(tmp_path):
+    root = tmp_path / "odd"
+    root.mkdir()
+    for name in (b"Fl\xf6te.wav", b"cash$$x $_$.wav", b"ok.wav"):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, tone(60), RATE, format="WAV")
+        with open(os.path.join(os.fsencode(root), name), "wb") as f:
+            f.write(buffer.getvalue())
+    summary = prepare([root], RECIPE, tmp_path / "store")
+    assert summary["files_used"] == 3
+    names = Store(tmp_path / "store").column("source").tolist()
+    assert "Fl\\xf6te.wav" in names and "cash$$x $_$.wav" in names
+
+
+def test_what_this_program_wrote_is_not_taken_for_recordings(tmp_path, tiny_recipe):
+    root = tmp_path / "sounds"
+    root.mkdir()
+    soundfile.write(root / "a.wav", tone(60), RATE)
+    soundfile.write(root / ".hidden.wav", tone(60), RATE)
+    words = ["prepare", root, "--recipe", tiny_recipe, "--out", root / "store"]
+    assert cli(*words).returncode == 0
+    done = cli(*words, "--overwrite")
+    assert done.returncode == 0 and "1 of 3 files used" in done.stdout
+    assert "a folder that audio-vaegan wrote" in done.stdout and "a hidden file" in done.stdout
+
+
+def test_equal_names_in_two_sources_stay_apart(tmp_path):
+    for parent in ("x", "y"):
+        (tmp_path / parent / "drums").mkdir(parents=True)
+        soundfile.write(tmp_path / parent / "drums" / "k.wav", tone(60), RATE)
+    prepare([tmp_path / "x" / "drums", tmp_path / "y" / "drums"], RECIPE, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    assert store.column("source").tolist() == ["drums/k.wav", "drums~2/k.wav"]
+    assert len(set(store.column("group"))) == 2
+
+
+def test_a_short_tail_is_left_out_and_reported(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(60, 8300 / RATE), RATE)
+    soundfile.write(tmp_path / "tiny.wav", tone(60, 300 / RATE), RATE)
+    prepare([tmp_path], RECIPE, tmp_path / "store")
+    files = json.loads((tmp_path / "store" / "report.json").read_text())["files"]
+    assert files[0] == {"file": "a.wav", "used": True, "clips": 1, "tail_samples_left_out": 108}
+    assert files[1]["clips"] == 1  # a whole sound is never too short
+
+
+def test_a_drum_kits_key_is_no_pitch(tmp_path):
+    root = tmp_path / "kit"
+    (root / "audio").mkdir(parents=True)
+    noise = np.random.default_rng(0).standard_normal(8000) * 0.1
+    soundfile.write(root / "audio" / "kick.wav", noise, RATE)
+    (root / "examples.json").write_text(json.dumps({"kick": {"pitch": 36, "bank": 128}}))
+    prepare([root], RECIPE, tmp_path / "store")
+    assert np.isnan(Store(tmp_path / "store").column("pitch").astype(float)).all()
+
+
+def test_chunks_end_by_size_too(tmp_path, monkeypatch):
+    module = importlib.import_module("audio_vaegan.data.prepare")
+    for i in range(6):
+        soundfile.write(tmp_path / f"{i}.wav", tone(60 + i, 1.0), RATE)
+    prepare([tmp_path], RECIPE, tmp_path / "one")
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * 2 * 8192)
+    files = [tmp_path / f"{i}.wav" for i in range(6)]
+    prepare(files, RECIPE, tmp_path / "several")
+    store = Store(tmp_path / "several")
+    assert len(list((tmp_path / "several").glob("shard-*.npy"))) == 3 and len(store) == 12
+    np.testing.assert_array_equal(store.read(range(12)), Store(tmp_path / "one").read(range(12)))
+
+
+def test_overrides_may_stand_before_the_sounds(tmp_path, notes, tiny_recipe):
+    words = ["prepare", "--seed", "9", notes, "--recipe", tiny_recipe, "--mel.n_mels", "40", "--out", tmp_path / "s"]
+    assert cli(*words).returncode == 0
+    assert Store(tmp_path / "s").mel.n_mels == 40

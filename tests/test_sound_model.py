@@ -34,6 +34,13 @@ def test_an_asked_pitch_is_the_first_coordinate(model):
     assert torch.equal(model.sample(2, seed=1, pitch=62.0).z[:, 1:], clip.z[:, 1:])
 
 
+def test_a_sound_of_a_seed_does_not_depend_on_the_count(model):
+    whole, part = model.sample(5, seed=5), model.sample(2, seed=5, first=3)
+    assert torch.equal(whole.z[3:], part.z)
+    spread = model.sample(400, seed=2).controls["pitch"]
+    assert spread.min() >= 60 and spread.max() <= 69 and abs(spread.mean() - 64.5) < 0.5
+
+
 def test_no_truncation_left_means_one_timbre(model):
     z = model.sample(3, seed=1, truncation=0.0).z
     assert not z[:, 1:].any()
@@ -155,7 +162,7 @@ def damage(bundle, kind):
         ("missing tensor", "missing or unknown"),
         ("missing file", "damaged bundle"),
         ("config", "model_hash differs"),
-        ("mel", ""),
+        ("mel", "does not fit the recipe"),
         ("no json", "cannot be read as JSON"),
     ],
 )
@@ -183,6 +190,13 @@ def test_generate_writes_tagged_files_and_rows_and_the_same_bytes(tiny_run, tmp_
     line = one_line(cli(*words, "--out", tmp_path / "a"))
     assert "--overwrite" in line
     assert cli(*words, "--out", tmp_path / "a", "--overwrite").returncode == 0
+
+
+def test_a_folder_is_only_replaced_by_one_of_its_kind(tiny_run, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")}
+    line = one_line(cli("generate", tiny_run, "--count", "1", "--out", tiny_run, "--overwrite"))
+    assert "holds a run, not a sounds" in line
+    assert {p: p.stat().st_mtime_ns for p in tiny_run.rglob("*")} == before
 
 
 def test_edit_writes_one_file_and_says_what_was_measured(tiny_run, tmp_path):

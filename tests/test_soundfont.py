@@ -83,6 +83,13 @@ def test_rendered_notes_have_their_pitch_their_labels_and_their_groups(font, tmp
     assert (again / "examples.json").read_bytes() == (out / "examples.json").read_bytes()
 
 
+@needs_fluidsynth
+def test_a_gain_that_clips_is_refused(font, tmp_path):
+    pytest.importorskip("fluidsynth", reason="optional extra `soundfont`")
+    line = one_line(cli("render-soundfont", font, "--pitches", "60", "--gain", "10", "--out", tmp_path / "out"))
+    assert "clip at --gain 10" in line and not (tmp_path / "out").exists()
+
+
 def test_mistakes(font, tmp_path):
     text = tmp_path / "text.sf2"
     text.write_text("no SoundFont")
@@ -90,4 +97,17 @@ def test_mistakes(font, tmp_path):
     assert "no such SoundFont" in one_line(cli("render-soundfont", tmp_path / "none.sf2", "--out", out))
     assert "not a SoundFont" in one_line(cli("render-soundfont", text, "--out", out))
     assert "it has: 0, 40, 73" in one_line(cli("render-soundfont", font, "--programs", "5", "--out", out))
+    assert "8000 ... 96000" in one_line(cli("render-soundfont", font, "--sample-rate", "192000", "--out", out))
     assert not out.exists()
+
+
+def test_without_the_system_library_the_mend_is_named(font, tmp_path):
+    """A stand-in for pyfluidsynth that fails as the real one does where libfluidsynth is missing."""
+    (tmp_path / "stand-in").mkdir()
+    (tmp_path / "stand-in" / "fluidsynth.py").write_text(
+        'raise ImportError("Couldn\'t find the FluidSynth library.")\n'
+    )
+    env = {"PYTHONPATH": str(tmp_path / "stand-in")}
+    line = one_line(cli("render-soundfont", font, "--pitches", "60", "--out", tmp_path / "out", env=env))
+    assert "Couldn't find the FluidSynth library" in line and "apt install libfluidsynth3" in line
+    assert not (tmp_path / "out").exists()

@@ -6,13 +6,18 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import launched, one_line, train_command, trainer
 from safetensors.torch import load_file
 
-from audio_vaegan.config import LossConfig, TrainConfig, load_recipe
+from audio_vaegan import losses
+from audio_vaegan.config import MEL_PRESETS, LossConfig, TrainConfig, load_recipe
+from audio_vaegan.data.prepare import prepare
 from audio_vaegan.data.store import Store
+from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.training import checkpoint
 from audio_vaegan.training.ema import Ema
 from audio_vaegan.training.engine import make_accelerator
@@ -92,18 +97,66 @@ def test_random_draws_depend_on_seed_and_step_alone(task):
     assert (a.plan.source >= 0).sum() == 2 and len(a.plan.source) == 6 and len(a.plan.judged) == 2
 
 
-def test_padding_weighs_less_than_sound_and_the_weight_is_a_recipe_value(task):
-    assert task.recipe.loss.padding == 0.1
-    mel = torch.zeros(1, 2, 4)
-    from audio_vaegan.losses import masked_l1
+def test_padding_weighs_less_than_sound_and_is_not_judged(task, monkeypatch):
+    seen = {}
+    plain = losses.masked_l1
 
-    mask = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
-    weight = mask + task.recipe.loss.padding * (1 - mask)
-    wrong_sound, wrong_padding = mel.clone(), mel.clone()
-    wrong_sound[..., :2] = 1
-    wrong_padding[..., 2:] = 1
-    assert masked_l1(wrong_sound, mel, weight).item() == pytest.approx(2 / 2.2)
-    assert masked_l1(wrong_padding, mel, weight).item() == pytest.approx(0.2 / 2.2)
+    def spy(output, target, weight):
+        seen["weight"] = weight
+        return plain(output, target, weight)
+
+    monkeypatch.setattr(losses, "masked_l1", spy)
+    judgement = task._judgement
+    monkeypatch.setattr(task, "_judgement", lambda mel, *rest: seen.update(mel=mel, rest=rest) or judgement(mel, *rest))
+    task.step(0)
+    _, _, length = task.batch(0)
+    sounding = torch.arange(32) * 256 < length.unsqueeze(1)
+    assert bool((~sounding).any()) and bool((length < 8192).any())
+    assert torch.equal(seen["weight"], torch.where(sounding, 1.0, 0.1))
+    reconstruction, fakes, plan = seen["rest"]
+    padding = (~sounding).unsqueeze(1).expand_as(reconstruction)
+    assert torch.equal(reconstruction[padding], seen["mel"][padding])
+    assert torch.equal(fakes[: len(plan.judged)][padding[plan.judged]], seen["mel"][plan.judged][padding[plan.judged]])
+    assert not torch.allclose(reconstruction, seen["mel"])
+
+
+def test_sampling_on_the_way_leaves_the_training_networks_where_they_are(task):
+    task.bundle(0).to("meta")
+    assert {p.device.type for m in task.modules.values() for p in m.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("preset", MEL_PRESETS)
+def test_every_mel_preset_trains(tmp_path, notes, tiny_recipe, preset):
+    hop = MEL_PRESETS[preset].hop_length
+    change = ["--mel", preset, "--data.clip_samples", str(27 * hop)]  # an odd number of frames, too
+    recipe = load_recipe(tiny_recipe, [*change, "--loss.adversarial_start", "0"])
+    prepare([notes], recipe, tmp_path / "store")
+    task = VaeGanTask(recipe, Store(tmp_path / "store"), make_accelerator(recipe))
+    assert all(torch.isfinite(v) for v in task.step(0).values())
+    model = SoundModel(task.bundle(0))
+    assert model.sample(1).audio.shape == (1, 27 * hop)
+
+
+@pytest.fixture(scope="module")
+def unpitched_store(tmp_path_factory, tiny_recipe):
+    root = tmp_path_factory.mktemp("noises")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        noise = rng.standard_normal(6000) * np.exp(-np.arange(6000) / (300 + 100 * i)) * 0.3
+        soundfile.write(root / f"{i}.wav", noise, 16000)
+    prepare([root], load_recipe(tiny_recipe), root / "store")
+    return root / "store"
+
+
+@pytest.mark.parametrize("way", ["one", "two processes", "bf16", "no controls"])
+def test_sounds_without_pitch_train_and_sample(tmp_path, tiny_recipe, unpitched_store, way):
+    words = ["--recipe", tiny_recipe, "--store", unpitched_store, "--out", tmp_path / "run", "--train.steps", "4"]
+    words += {"bf16": ["--train.mixed_precision", "bf16"], "no controls": ["--model.controls", "[]"]}.get(way, [])
+    done = launched(2, *words) if way == "two processes" else trainer(*words)
+    assert done.returncode == 0, done.stderr
+    assert ("trained without" in done.stdout) == (way != "no controls")
+    model = SoundModel.from_pretrained(tmp_path / "run")
+    assert model.controls == {} and torch.isfinite(model.sample(2).audio).all()
 
 
 def test_a_run_leaves_metrics_samples_checkpoints_and_a_bundle(tiny_run):
@@ -211,6 +264,14 @@ def test_a_dry_run_tells_sizes_time_and_memory_and_writes_nothing(tmp_path, tiny
     assert not run.exists()
 
 
+def test_bfloat16_trains_close_to_float32(tmp_path, tiny_run, tiny_recipe, tiny_store):
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run"]
+    done = trainer(*words, "--train.mixed_precision", "bf16")
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "run")[0]["mel"] == pytest.approx(metrics(tiny_run)[0]["mel"], rel=0.02)
+    assert metrics(tmp_path / "run")[-1]["mel"] < metrics(tmp_path / "run")[0]["mel"]
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, tiny_recipe, tiny_store):
     words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run"]
     done = trainer(*words, "--train.learning_rate", "1e30", "--train.grad_clip", "1e30")
@@ -228,6 +289,8 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, tiny_reci
         (["--mel", "hifigan-22k-80"], "n_mels: 32 != 80"),
         (["--data.clip_samples", "4096"], "clips of 8192 samples"),
         (["--train.batch_size", "7"], "must divide it"),
+        (["--train.judged_share", "0"], "needs fakes"),
+        (["--train.prior_share", "0", "--train.repitch_share", "0"], "needs fakes"),
         (["--train.stepps", "6"], "Did you mean 'steps'?"),
     ],
 )

@@ -28,7 +28,9 @@ class Clips:
         self.store = store
         self.clips = store.split(split)
         self.length = store.column("length")[self.clips]
-        self.controls = np.stack([store.column(c)[self.clips] for c in controls], axis=1).astype(np.float32)
+        self.controls = np.empty((len(self.clips), len(controls)), dtype=np.float32)
+        for i, name in enumerate(controls):
+            self.controls[:, i] = store.column(name)[self.clips]
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -8,6 +8,7 @@ QUALITIES = (
     "bright", "dark", "distortion", "fast_decay", "long_release",
     "multiphonic", "nonlinear_env", "percussive", "reverb", "tempo-synced",
 )  # fmt: skip
+DRUM_BANK = 128  # of a General MIDI SoundFont
 KEYS = (
     "note", "note_str", "instrument", "instrument_str", "pitch", "velocity", "sample_rate",
     "qualities", "qualities_str", "instrument_family", "instrument_family_str",

@@ -26,9 +26,10 @@ from audio_vaegan.data.store import SCHEMA, VERSION, Store
 from audio_vaegan.descriptors import yin
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import (
-    MARK,
     check_out_folder,
     fsync_tree,
+    mark,
+    read_json,
     replace_folder,
     sha256_file,
     write_atomic,
@@ -36,6 +37,7 @@ from audio_vaegan.files import (
 )
 
 FILES_A_CHUNK = 256
+CHUNK_BYTES = 64 * 2**20  # of clips; a chunk ends with the file that reaches it
 
 
 @dataclass
@@ -50,36 +52,53 @@ def prepare(paths: list[Path], recipe: Recipe, out: Path, overwrite: bool = Fals
 
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
+    out = out.resolve()
     files = find(paths)
     hashes = [None if f.refused else _hash(f) for f in tqdm(files, desc="read", unit="file", delay=2)]
     plan = _plan(files, hashes, recipe)
-    if (out / "store.json").is_file():
-        about = json.loads((out / "store.json").read_text())
-        if about.get("plan") == plan:
-            return json.loads((out / "report.json").read_text())["summary"] | {"up_to_date": True}
-    check_out_folder(out, overwrite)
+    if not overwrite and (out / "store.json").is_file():
+        summary = _up_to_date(out, plan)
+        if summary is not None:
+            return summary
+    check_out_folder(out, "store", overwrite)
 
     work = out.with_name(f".{out.name}.partial")
     if work.exists() and (not (work / "plan").is_file() or (work / "plan").read_text() != plan):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
+    mark(work, "store")
     write_atomic(work / "plan", plan)
 
-    starts = range(0, len(files), FILES_A_CHUNK)
+    number = done = 0
     with tqdm(total=len(files), desc="prepare", unit="file") as bar:
-        for number, start in enumerate(starts):
-            part = slice(start, start + FILES_A_CHUNK)
-            if not (work / f"part-{number:05d}.json").exists():
-                chunk = _process(files[part], hashes[part], recipe)
+        while done < len(files):
+            part = work / f"part-{number:05d}.json"
+            if part.exists():
+                chunk_files = json.loads(part.read_text())["files"]
+            else:
+                chunk = _process(files[done:], hashes[done:], recipe)
+                chunk_files = chunk.files
+                clips = np.stack(chunk.clips) if chunk.clips else np.empty((0, recipe.data.clip_samples), "<i2")
+                chunk.clips.clear()
                 buffer = io.BytesIO()
-                np.save(
-                    buffer,
-                    np.stack(chunk.clips) if chunk.clips else np.empty((0, recipe.data.clip_samples), "<i2"),
-                )
-                write_atomic(work / f"shard-{number:05d}.npy", buffer.getvalue())
-                write_json(work / f"part-{number:05d}.json", {"rows": chunk.rows, "files": chunk.files})
-            bar.update(len(files[part]))
-    return _finish(work, out, recipe, plan, len(starts), paths)
+                np.save(buffer, clips)
+                del clips
+                write_atomic(work / f"shard-{number:05d}.npy", buffer.getbuffer())
+                write_json(part, {"rows": chunk.rows, "files": chunk.files})
+            number, done = number + 1, done + len(chunk_files)
+            bar.update(len(chunk_files))
+    return _finish(work, out, recipe, plan, number, paths)
+
+
+def _up_to_date(out: Path, plan: str) -> dict[str, Any] | None:
+    """The summary of a whole store that was made by the same plan, else None. A damaged one is a UserError."""
+    try:
+        if Store(out).plan != plan:
+            return None
+    except UserError as e:
+        raise UserError(f"{e} with --overwrite") from None
+    summary: dict[str, Any] = read_json(out / "report.json", "report")["summary"]
+    return summary | {"up_to_date": True}
 
 
 def _hash(file: SourceFile) -> str | None:
@@ -97,21 +116,27 @@ def _plan(files: list[SourceFile], hashes: list[str | None], recipe: Recipe) -> 
 
 
 def _process(files: list[SourceFile], hashes: list[str | None], recipe: Recipe) -> _Chunk:
+    """The next chunk: as many of the files as fill it."""
     chunk = _Chunk([], [], [])
+    most = max(1, CHUNK_BYTES // (2 * recipe.data.clip_samples))
     for file, digest in zip(files, hashes, strict=True):
-        reason, clips, silent = file.refused, 0, 0
+        if len(chunk.files) >= FILES_A_CHUNK or len(chunk.clips) >= most:
+            break
+        entry: dict[str, Any] = {"file": file.name, "used": False, "clips": 0}
+        reason = file.refused
         if reason is None:
             try:
                 if digest is None:
-                    raise BadAudio("cannot be opened (permission?)")
+                    raise BadAudio("cannot be opened (missing, or no permission)")
                 audio, _ = read(file.path, recipe.mel.sample_rate)
-                clips, silent = _cut(chunk, file, digest, audio, recipe)
-                reason = None if clips else f"silent (peak below {recipe.data.silence_dbfs:g} dBFS)"
+                left_out = _cut(chunk, file, digest, audio, recipe, entry)
+                entry["used"] = entry["clips"] > 0
+                if entry["used"]:
+                    entry |= left_out
+                else:
+                    reason = f"silent (peak below {recipe.data.silence_dbfs:g} dBFS)"
             except BadAudio as e:
                 reason = str(e)
-        entry: dict[str, Any] = {"file": file.name, "used": clips > 0, "clips": clips}
-        if silent and clips:
-            entry["silent_clips_left_out"] = silent
         if reason:
             entry["reason"] = reason
         chunk.files.append(entry)
@@ -119,10 +144,15 @@ def _process(files: list[SourceFile], hashes: list[str | None], recipe: Recipe) 
     return chunk
 
 
-def _cut(chunk: _Chunk, file: SourceFile, digest: str, audio: NDArray[np.float32], recipe: Recipe) -> tuple[int, int]:
-    """Cut a sound into clips side by side; the last one is padded. Returns clips kept and silent clips left out."""
-    size, kept, silent = recipe.data.clip_samples, 0, 0
-    for start in range(0, len(audio), size):
+def _cut(
+    chunk: _Chunk, file: SourceFile, digest: str, audio: NDArray[np.float32], recipe: Recipe, entry: dict[str, Any]
+) -> dict[str, int]:
+    """Cut a sound into clips side by side; the last one is padded. Returns what was left out of a longer sound:
+    silent clips, and a tail of less than a tenth of a clip."""
+    size, silent = recipe.data.clip_samples, 0
+    tail = len(audio) % size
+    short = tail if len(audio) > size and tail < size // 10 else 0
+    for start in range(0, len(audio) - short, size):
         piece = audio[start : start + size]
         peak = peak_dbfs(piece)
         if peak < recipe.data.silence_dbfs:
@@ -142,8 +172,9 @@ def _cut(chunk: _Chunk, file: SourceFile, digest: str, audio: NDArray[np.float32
                 "labels": json.dumps(file.labels, sort_keys=True),
             }
         )
-        kept += 1
-    return kept, silent
+        entry["clips"] += 1
+    left_out = {"silent_clips_left_out": silent, "tail_samples_left_out": short}
+    return {k: v for k, v in left_out.items() if v}
 
 
 def _measure(chunk: _Chunk, recipe: Recipe, batch: int = 64) -> None:
@@ -164,6 +195,7 @@ def _finish(work: Path, out: Path, recipe: Recipe, plan: str, chunks: int, paths
     rows = [row for part in parts for row in part["rows"]]
     files = [file for part in parts for file in part["files"]]
     if not rows:
+        shutil.rmtree(work)
         raise UserError(_nothing_usable(files, paths))
     for number, (row, split) in enumerate(zip(rows, _splits([r["group"] for r in rows], recipe), strict=True)):
         row["clip"], row["split"] = number, split
@@ -197,7 +229,6 @@ def _finish(work: Path, out: Path, recipe: Recipe, plan: str, chunks: int, paths
     for i in range(chunks):
         (work / f"part-{i:05d}.json").unlink()
     (work / "plan").unlink()
-    (work / MARK).write_text("This folder was written by audio-vaegan.\n")
     fsync_tree(work)
     replace_folder(work, out)
     Store(out)

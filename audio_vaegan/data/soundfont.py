@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from audio_vaegan.audio import write_recording
-from audio_vaegan.data.nsynth import family_of, note_entry, source_of
+from audio_vaegan.data.nsynth import DRUM_BANK, family_of, note_entry, source_of
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, sha256_file, write_json
 
-DRUM_BANK = 128
 _MEND = (
     "install it with: pip install 'audio-vaegan[soundfont]' and the system library "
     "(Debian, Ubuntu: apt install libfluidsynth3; macOS: brew install fluid-synth)"
@@ -138,7 +137,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
     """
     presets = read_presets(path)
     wanted = list(_wanted(presets, what))
-    with new_folder(out, overwrite) as folder:
+    with new_folder(out, "notes", overwrite) as folder:
         (folder / "audio").mkdir()
         synth = _Synth(path, what)
         notes: dict[str, dict[str, Any]] = {}
@@ -163,8 +162,8 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                             "preset_name": preset.name,
                             "soundfont_samples": samples,
                         }
-                        audio = synth.note(preset, pitch, velocity)
-                        if float(np.abs(audio).max()) >= 1.0:
+                        audio, clips = synth.note(preset, pitch, velocity)
+                        if clips:
                             clipped.append(entry["note_str"])
                         write_recording(
                             folder / "audio" / f"{entry['note_str']}.{what.format}", audio, what.sample_rate
@@ -225,8 +224,8 @@ class _Synth:
         if self.font < 0:
             raise UserError(f"{path}: FluidSynth cannot load this SoundFont")
 
-    def note(self, preset: Preset, pitch: int, velocity: int) -> NDArray[np.float32]:
-        """One note, mono float32 `[duration * sample_rate]`; both channels averaged."""
+    def note(self, preset: Preset, pitch: int, velocity: int) -> tuple[NDArray[np.float32], bool]:
+        """One note, mono float32 `[duration * sample_rate]` (both channels averaged), and whether a channel clipped."""
         what, synth = self.what, self.synth
         channel = 9 if preset.bank == DRUM_BANK else 0
         synth.system_reset()
@@ -237,12 +236,13 @@ class _Synth:
         synth.noteoff(channel, pitch)
         if held < total:
             parts.append(synth.get_samples(total - held))
-        stereo = np.concatenate(parts).reshape(-1, 2).astype(np.float32) / 32768.0
-        audio: NDArray[np.float32] = stereo.mean(axis=1, dtype=np.float32)
+        stereo = np.concatenate(parts).reshape(-1, 2)
+        clips = bool(stereo.max() == 32767 or stereo.min() == -32768)
+        audio: NDArray[np.float32] = stereo.mean(axis=1, dtype=np.float32) / np.float32(32768.0)
         n = min(math.ceil(what.fade * what.sample_rate), total)
         if n:
             audio[-n:] *= np.linspace(1.0, 0.0, n, dtype=np.float32)
-        return audio
+        return audio, clips
 
 
 def _optional(module: str) -> Any:

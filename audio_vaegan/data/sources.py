@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from audio_vaegan.audio import SUFFIXES
+from audio_vaegan.data.nsynth import DRUM_BANK
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import MARK, read_json
+from audio_vaegan.files import MARK, printable, read_json
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,20 @@ class SourceFile:
 
 
 def find(paths: list[Path]) -> list[SourceFile]:
-    """Every file under the given paths, sorted by name. Raises UserError when a path does not exist."""
+    """Every file under the given paths, sorted by name. Raises UserError when a path does not exist.
+
+    Several sources are told apart by their own names, and by a number where those are the same.
+    """
     files: list[SourceFile] = []
+    taken: dict[str, int] = {}
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        prefix = f"{path.name}/" if len(paths) > 1 and path.is_dir() else ""
+        prefix = ""
+        if len(paths) > 1:
+            name = printable(path.resolve().name)
+            taken[name] = taken.get(name, 0) + 1
+            prefix = (name if taken[name] == 1 else f"{name}~{taken[name]}") + "/"
         for file in _source(path):
             files.append(SourceFile(file.path, prefix + file.name, prefix + file.group, file.labels, file.refused))
     files.sort(key=lambda f: f.name)
@@ -40,49 +49,77 @@ def find(paths: list[Path]) -> list[SourceFile]:
 
 def _source(path: Path) -> Iterator[SourceFile]:
     if path.is_file():
-        return iter([_plain(path, path.name)])
+        return iter([_plain(path, printable(path.name))])
     return nsynth(path) if (path / "examples.json").is_file() else folder(path)
 
 
 def _plain(path: Path, name: str) -> SourceFile:
     labels = {"folder": name.split("/")[0]} if "/" in name else {}
-    refused = None if path.suffix.lower() in SUFFIXES else f"not a sound file (ending {path.suffix or 'missing'})"
+    refused = None
+    if path.name.startswith("."):
+        refused = "a hidden file"
+    elif path.suffix.lower() not in SUFFIXES:
+        refused = f"not a sound file (ending {printable(path.suffix) or 'missing'})"
     return SourceFile(path, name, name, labels, refused)
 
 
 def folder(root: Path) -> Iterator[SourceFile]:
     """All files below a folder; each is a group of its own, its top sub-folder a label.
 
-    Links to folders are named as refused, not followed.
+    Folders that are not entered are named as refused: links, hidden ones, unreadable ones, and what this program wrote
+    (a store, or generated sounds, must not be taken for recordings).
     """
-    for base, folders, names in os.walk(root):
-        folders.sort()
+    blocked: list[OSError] = []
+    for base, folders, names in os.walk(root, onerror=blocked.append):
         for name in sorted(names):
             path = Path(base, name)
-            if name != MARK and not name.startswith("."):
-                yield _plain(path, path.relative_to(root).as_posix())
-        for name in folders:
+            yield _plain(path, printable(path.relative_to(root).as_posix()))
+        enter = []
+        for name in sorted(folders):
             path = Path(base, name)
+            reason = None
             if path.is_symlink():
-                relative = path.relative_to(root).as_posix()
-                yield SourceFile(path, relative, relative, {}, "a link to a folder (give that folder itself)")
+                reason = "a link to a folder (give that folder itself)"
+            elif (path / MARK).exists():
+                reason = "a folder that audio-vaegan wrote (give that folder itself)"
+            elif name.startswith("."):
+                reason = "a hidden folder"
+            if reason is None:
+                enter.append(name)
+            else:
+                relative = printable(path.relative_to(root).as_posix())
+                yield SourceFile(path, relative, relative, {}, reason)
+        folders[:] = enter
+    for error in blocked:
+        path = Path(error.filename)
+        relative = printable(path.relative_to(root).as_posix())
+        yield SourceFile(path, relative, relative, {}, f"cannot be opened ({error.strerror})")
 
 
 def nsynth(root: Path) -> Iterator[SourceFile]:
-    """The notes of `examples.json`, with their labels; a group is an instrument, or `split_group` where given."""
+    """The notes of `examples.json`, with their labels; a group is an instrument, or `split_group` where given.
+
+    A drum kit's key number is no pitch: it is left out of the labels.
+    """
     notes = read_json(root / "examples.json", "NSynth layout")
     if not isinstance(notes, dict) or not all(isinstance(n, dict) for n in notes.values()):
         raise UserError(f"{root / 'examples.json'}: expected one object keyed by note name")
     audio = root / "audio"
-    there = {p.stem: p for p in sorted(audio.iterdir())} if audio.is_dir() else {}
+    there: dict[str, list[Path]] = {}
+    for path in sorted(audio.iterdir()) if audio.is_dir() else []:
+        there.setdefault(path.stem, []).append(path)
     for name, note in notes.items():
         labels = {k: note.get(k) for k in ("instrument_str", "instrument_family_str", "pitch", "velocity")}
+        if note.get("bank") == DRUM_BANK:
+            labels["pitch"] = None
         group = str(note.get("split_group") or note.get("instrument_str") or name)
-        path = there.pop(name, None)
-        if path is None:
+        found = there.pop(name, [])
+        if not found:
             missing = audio / f"{name}.wav"
             yield SourceFile(missing, f"audio/{name}", group, labels, "listed in examples.json, but not in audio/")
-        else:
-            yield SourceFile(path, f"audio/{path.name}", group, labels)
-    for path in there.values():
-        yield SourceFile(path, f"audio/{path.name}", path.stem, {}, "not listed in examples.json")
+        for i, path in enumerate(found):
+            refused = None if i == 0 else f"the same note as {printable(found[0].name)}"
+            yield SourceFile(path, f"audio/{printable(path.name)}", group, labels, refused)
+    for path in (p for paths in there.values() for p in paths):
+        name = printable(path.name)
+        yield SourceFile(path, f"audio/{name}", name, {}, "not listed in examples.json")

@@ -54,6 +54,7 @@ class Store:
         try:
             self.mel = MelConfig.model_validate(about["mel"])
             self.clip_samples = int(about["clip_samples"])
+            self.plan = str(about["plan"])
             self.content_hash = str(about["content_hash"])
             self.items = pq.read_table(path / "items.parquet", schema=SCHEMA)
             shards = [np.load(path / s["file"], mmap_mode="r", allow_pickle=False) for s in about["shards"]]

@@ -170,7 +170,8 @@ def table(figures: dict[str, Any]) -> str:
         lines += [_line(name, row) for name, row in part["pitch"].items()]
         agree = part["meters_agree"]
         if agree:
-            share = f"{agree['within_50_cents']:.1f} % of {agree['clips']} clips"
+            within = agree["within_50_cents"]
+            share = "no clip that both measure" if within is None else f"{within:.1f} % of {agree['clips']} clips"
             lines.append(f"  second meter ({agree['meter']}) within 50 c of the judge: {share}")
     lines += ["samples, N(0, I), at asked pitches", _line("sampled", figures["samples"])]
     return "\n".join(lines)

@@ -41,9 +41,9 @@ def mel_grid(
             ax.set_xticks([])
             ax.set_yticks([])
             if i == 0:
-                ax.set_title(columns[j], fontsize=9)
+                ax.set_title(columns[j], fontsize=9, parse_math=False)
             if j == 0:
-                ax.set_ylabel(names[i], fontsize=7)
+                ax.set_ylabel(names[i], fontsize=7, parse_math=False)
     return _png(figure)
 
 
@@ -66,10 +66,13 @@ def curves(records: Sequence[dict[str, Any]], panels: Mapping[str, Sequence[str]
 
 def pitch_scatter(panels: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> bytes:
     """Asked (x) against measured (y) pitch in MIDI semitones; a band of 50 cents around the diagonal."""
+    panels = {t: (a[np.isfinite(a)], m[np.isfinite(a)]) for t, (a, m) in panels.items() if np.isfinite(a).any()}
+    if not panels:
+        return _png(Figure(figsize=(3.0, 0.3)))
     figure = Figure(figsize=(3.0 * len(panels), 3.0), dpi=80, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, (asked, measured)) in zip(axes, panels.items(), strict=True):
-        low, high = float(np.nanmin(asked)) - 3, float(np.nanmax(asked)) + 3
+        low, high = float(asked.min()) - 3, float(asked.max()) + 3
         ax.fill_between([low, high], [low - 0.5, high - 0.5], [low + 0.5, high + 0.5], alpha=0.2)
         ax.plot(asked, np.clip(measured, low, high), ".", markersize=3)
         ax.set_xlim(low, high)

@@ -6,14 +6,17 @@ sample of the clips a second, unrelated meter (swift-f0, a small network) is ask
 without a measurable pitch is a failure. Nothing that labels data or corrects sounds inside the product is used here.
 """
 
+import signal
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from audio_vaegan.descriptors import pyin
 
@@ -26,11 +29,16 @@ def _one(job: tuple[NDArray[np.float32], int]) -> float:
         return pyin(*job)
 
 
+def _quiet() -> None:
+    """Ctrl-C is for the process that asked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Judge:
     """A pool of processes that measure pitch. Use as a context manager."""
 
     def __init__(self, workers: int = 2) -> None:
-        self.pool = ProcessPoolExecutor(workers)
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _quiet)  # no fork beside torch's threads
 
     def __enter__(self) -> "Judge":
         return self
@@ -39,11 +47,12 @@ class Judge:
         self.pool.shutdown(cancel_futures=True)
 
     def measure(
-        self, audio: Sequence[NDArray[np.float32]] | NDArray[np.float32], sample_rate: int
+        self, audio: Sequence[NDArray[np.float32]] | NDArray[np.float32], sample_rate: int, name: str = "judge"
     ) -> NDArray[np.float64]:
-        """Pitch in MIDI semitones of each clip; NaN where there is none."""
+        """Pitch in MIDI semitones of each clip; NaN where there is none. `name` is what the progress bar says."""
         jobs = [(np.asarray(a, dtype=np.float32), sample_rate) for a in audio]
-        return np.array(list(self.pool.map(_one, jobs, chunksize=4)))
+        found = self.pool.map(_one, jobs, chunksize=4)
+        return np.array(list(tqdm(found, total=len(jobs), desc=name, unit="clip", leave=False)))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def write_report(
     overwrite: bool = False,
 ) -> Path:
     """Write `report.html`, `report.json` and `audio/` into `out`. Returns the page's path."""
-    with new_folder(out, overwrite) as folder:
+    with new_folder(out, "report", overwrite) as folder:
         (folder / "audio").mkdir()
         blocks = [_examples(model, store, split, folder) for split in figures["splits"]]
         blocks.append(_samples(model, folder))
@@ -126,7 +126,8 @@ def _samples(model: SoundModel, folder: Path, count: int = 6) -> Sample:
     asked: dict[str, Any] = {}
     if "pitch" in model.controls:
         control = model.controls["pitch"]
-        asked["pitch"] = np.linspace(control.low + 2, control.high - 2, count).round()
+        inside = np.linspace(control.low, control.high, count + 2)[1:-1].round()
+        asked["pitch"] = inside.clip(control.low, control.high)
     clip = model.sample(count, seed=1, **asked)
     names = [f"pitch {p:g}" for p in asked["pitch"]] if asked else [f"sample {i}" for i in range(count)]
     cells = []

@@ -63,7 +63,7 @@ def save_bundle(bundle: Bundle, out: Path, overwrite: bool = True) -> str:
     weights = save(tensors)
     inference = _inference_config(bundle)
     bundle.hash = _hash(weights, inference)
-    with new_folder(out, overwrite) as folder:
+    with new_folder(out, "bundle", overwrite) as folder:
         write_atomic(folder / WEIGHTS, weights)
         write_json(
             folder / "config.json",
@@ -106,7 +106,9 @@ def load_bundle(path: Path) -> Bundle:
     vaegan = VaeGan(recipe, controls, normalisation)
     bundle = Bundle(recipe, vaegan, ControlHeads(recipe.model, controls, recipe.mel.n_mels), config.get("about"))
     _fill(bundle, tensors, path)
-    bundle.hash = _hash(weights, _inference_config(bundle))
+    if _inference_config(bundle) != inference:
+        raise UserError(f"{path / 'config.json'}: its part `inference` does not fit the recipe in it")
+    bundle.hash = _hash(weights, inference)
     if bundle.hash != config.get("model_hash"):
         raise UserError(f"{path}: the weights or the configuration were changed after saving (model_hash differs)")
     return bundle.eval()

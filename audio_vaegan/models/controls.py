@@ -53,7 +53,8 @@ class ControlEmbedding(nn.Module):
         self.register_buffer("offset", 0.9 * (mean - low) / (high - low) + 0.05, persistent=False)
         self.features = FourierFeatures(octaves)
         self.projections = nn.ModuleList(nn.Linear(self.features.dim + 1, dim) for _ in controls)
-        self.undefined = nn.Parameter(torch.zeros(len(controls), dim))
+        if controls:  # DDP wants no parameter that is never used
+            self.undefined = nn.Parameter(torch.zeros(len(controls), dim))
 
     def forward(self, values: Tensor, defined: Tensor) -> Tensor:
         if not len(self.projections):

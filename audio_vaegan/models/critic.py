@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -66,6 +65,9 @@ class ControlHeads(nn.Module):
 
     def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int) -> None:
         super().__init__()
+        self.leave = nn.ModuleList()
+        if not controls:
+            return
         width = config.width * 2 // 3
         self.enter = nn.Linear(n_mels, width)
         self.blocks = nn.ModuleList(ConvNeXtBlock(width, config.kernel) for _ in range(config.head_blocks))
@@ -73,6 +75,8 @@ class ControlHeads(nn.Module):
         self.leave = nn.ModuleList(nn.Linear(width, c.bins) for c in controls)
 
     def forward(self, mel: Tensor) -> list[Tensor]:
+        if not self.leave:
+            return []
         x = self.enter(mel.transpose(1, 2))
         for block in self.blocks:
             x = block(x)
@@ -98,13 +102,3 @@ class Critic(nn.Module):
 
 def parameter_count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def read_bins(logits: Tensor, low: float, high: float) -> Tensor:
-    """The value that a head reads: expectation over the bins around the likeliest one. `[B, bins]` -> `[B]`."""
-    bins = logits.shape[-1]
-    centres = torch.linspace(low, high, bins, device=logits.device)
-    best = logits.argmax(dim=-1, keepdim=True)
-    near = (torch.arange(bins, device=logits.device) - best).abs() <= 2
-    weight = logits.masked_fill(~near, float("-inf")).softmax(dim=-1)
-    return (weight * centres).sum(dim=-1)

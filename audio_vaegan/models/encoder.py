@@ -21,7 +21,7 @@ class Encoder(nn.Module):
         self.down = Downsample(config.width, config.width)
         self.coarse = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(config.encoder_blocks - early))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        self.leave = nn.Linear(config.width * (frames // 4), 2 * config.timbre_dim)
+        self.leave = nn.Linear(config.width * -(-frames // 4), 2 * config.timbre_dim)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         x = self.enter(mel.transpose(1, 2))

@@ -14,7 +14,8 @@ from audio_vaegan.models.controls import Control, ControlEmbedding
 class Generator(nn.Module):
     """Frame-rate ConvNeXt stack, steered in every block by the latent through adaptive layer norm.
 
-    The start sequence (a quarter of the frames) is learned, plus a projection of the condition per frame.
+    The start sequence (a quarter of the frames) is learned and the same for all sounds: what differs comes from the
+    condition alone, which is constant over the clip, so that codes off the beaten track do not flutter.
     Shape: timbre `[B, D]`, standardised controls `[B, C]`, defined `[B, C]` bool ->
     normalised log-mel `[B, n_mels, T]`.
     """
@@ -22,13 +23,11 @@ class Generator(nn.Module):
     def __init__(self, config: ModelConfig, controls: Sequence[Control], mel: MelConfig, frames: int) -> None:
         super().__init__()
         n_mels = mel.n_mels
-        width, start = config.width, frames // 4
+        width, self.frames = config.width, frames
         self.embed = ControlEmbedding(controls)
         inputs = config.timbre_dim + 64 * len(controls)
         self.condition = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
-        self.start = nn.Parameter(0.5 * torch.randn(1, start, width))
-        self.unfold = nn.Linear(width, start * 32)
-        self.lift = nn.Linear(32, width)
+        self.start = nn.Parameter(0.5 * torch.randn(1, -(-frames // 4), width))
         block = {"kernel": config.kernel, "expansion": config.expansion, "condition_dim": width}
         early = config.generator_blocks // 2
         self.coarse = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(early))
@@ -44,10 +43,10 @@ class Generator(nn.Module):
 
     def forward(self, timbre: Tensor, controls: Tensor, defined: Tensor) -> Tensor:
         condition = self.condition(torch.cat([timbre, self.embed(controls, defined)], dim=-1))
-        x = self.start + self.lift(self.unfold(condition).unflatten(1, (self.start.shape[1], 32)))
+        x = self.start.expand(len(condition), -1, -1)
         for block in self.coarse:
             x = block(x, condition)
-        x = self.up(x)
+        x = self.up(x)[:, : self.frames]
         comb = None
         if self.pitch is not None:
             comb = self._comb(controls[:, self.pitch], defined[:, self.pitch])

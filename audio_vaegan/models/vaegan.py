@@ -82,7 +82,7 @@ class VaeGan(nn.Module):
         Shape: normalised mel `[B, n_mels, T]`, controls and defined `[B, C]`, noise `[B, D]`.
         The gradient of what judges `fakes` cannot reach the encoder (Larsen et al. 2016, algorithm 1).
         """
-        mean, log_variance = self.encoder(mel)
+        mean, log_variance = (x.float() for x in self.encoder(mel))  # autocast ends at the code
         code = mean + (0.5 * log_variance).exp() * noise
         frozen = code.detach()
         repitched = torch.where(plan.source.unsqueeze(-1) >= 0, frozen[plan.source.clamp_min(0)], plan.timbre)
@@ -91,4 +91,5 @@ class VaeGan(nn.Module):
             torch.cat([controls, controls[plan.judged], plan.controls]),
             torch.cat([defined, defined[plan.judged], plan.defined]),
         )
+        decoded = decoded.float()
         return Decoded(mean, log_variance, decoded[: len(mel)], decoded[len(mel) :])

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import Failure, UserError
-from audio_vaegan.files import MARK, read_json, write_json
+from audio_vaegan.files import mark, read_json, write_json
 from audio_vaegan.training import checkpoint
 
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
@@ -39,8 +39,12 @@ class Task(Protocol):
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
     """An Accelerator for CPU, one GPU or DDP; every other launch is refused with the way that works."""
-    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16":
-        raise UserError("fp16 is not supported (two optimisers, one loss scale); use --train.mixed_precision bf16")
+    launched, wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), recipe.train.mixed_precision
+    if launched not in ("no", wanted):
+        raise UserError(
+            f"launched with mixed precision {launched}, the recipe says {wanted}; leave it out of the launch and say "
+            "--train.mixed_precision bf16 (fp16 is not supported: two optimisers, one loss scale)"
+        )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     mend = f"launch with: accelerate launch --multi_gpu --num_processes {world} ... (no GPUs: ACCELERATE_USE_CPU=true)"
     if world > 1 and "MASTER_ADDR" not in os.environ:
@@ -154,7 +158,7 @@ def _claim(run: Path, recipe: Recipe, store_hash: str, accelerator: Accelerator)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and not (run / "run.json").exists():
         run.mkdir(parents=True, exist_ok=True)
-        (run / MARK).write_text("This folder was written by audio-vaegan.\n")
+        mark(run, "run")
         write_json(run / "run.json", mine)
     accelerator.wait_for_everyone()
 

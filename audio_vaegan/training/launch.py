@@ -10,7 +10,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from audio_vaegan.config import Recipe, load_recipe
+from audio_vaegan.config import Recipe, load_recipe, split_overrides
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import Parser
 from audio_vaegan.models.bundle import Bundle
@@ -32,7 +32,8 @@ def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> i
     parser.add_argument("--store", type=Path, required=True, help="folder made by `audio-vaegan prepare`")
     parser.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, metrics, samples, bundle")
     parser.add_argument("--dry-run", action="store_true", help="print recipe, sizes, and the time and memory it takes")
-    args, overrides = parser.parse_known_args(argv)
+    words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(words)
     recipe = load_recipe(args.recipe, overrides)
     store = Store(args.store)
     accelerator = make_accelerator(recipe)

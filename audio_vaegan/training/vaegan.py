@@ -1,5 +1,6 @@
 """One training step of the VAE-GAN (Larsen et al. 2016, algorithm 1), and what surrounds it."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,9 @@ class VaeGanTask:
         self.mel = Mel(recipe.mel)
         self.frames = recipe.mel.frames(recipe.data.clip_samples)
         controls = find_controls(self.clips, recipe)
+        unused = [c for c in recipe.model.controls if c not in {k.name for k in controls}]
+        if unused:
+            accelerator.print(f"no training clip defines, or all agree on: {', '.join(unused)}; trained without")
         self.columns = [recipe.model.controls.index(c.name) for c in controls]
         self.undefined_share = torch.from_numpy(np.isnan(self.clips.controls[:, self.columns]).mean(axis=0)).float()
         vaegan = VaeGan(recipe, controls, measure_normalisation(self.clips, self.mel))
@@ -79,6 +83,11 @@ class VaeGanTask:
             ("judged", t.judged_share),
         ):
             self.sizes[name] = round(share * t.batch_size)
+        if not self.sizes["judged"] or not self.sizes["prior"] + self.sizes["repitch"]:
+            raise UserError(
+                "the discriminator needs fakes: train.judged_share, and train.prior_share or train.repitch_share, must "
+                f"make at least one of train.batch_size {t.batch_size}"
+            )
         for name, size in self.sizes.items():
             if size % world or (size and t.batch_size % size):
                 raise UserError(
@@ -157,16 +166,23 @@ class VaeGanTask:
         draws = self.draw(step, judged)
 
         out = self.vaegan(mel, controls, defined, draws.noise, draws.plan)
+        # In reconstructions padding is not judged: it is the real clip's. Other fakes must learn to end by themselves.
+        sounding = mask.unsqueeze(1)
+        reconstruction = torch.lerp(mel, out.reconstruction, sounding)
+        which, count = draws.plan.judged, len(draws.plan.judged)
+        judged_again = torch.lerp(mel[which], out.fakes[:count], sounding[which])
+        fakes = torch.cat([judged_again, out.fakes[count:]])
         real = mel if judged else mel[draws.plan.judged]  # before it judges, the discriminator warms up on a few
-        terms = self._critic_step(mel, values, defined, real, out.fakes.detach(), draws.heard)
+        terms = self._critic_step(mel, values, defined, real, fakes.detach(), draws.heard)
 
         loss = recipe.loss
         terms["mel"] = losses.masked_l1(out.reconstruction, mel, weight)
         per_coordinate = losses.kl_per_coordinate(out.mean, out.log_variance)
-        terms["kl"] = losses.kl_loss(out.mean, out.log_variance, loss.free_bits)
+        everywhere = self.accelerator.reduce(per_coordinate.detach(), reduction="mean") if loss.free_bits else None
+        terms["kl"] = losses.kl_loss(per_coordinate, loss.free_bits, everywhere)
         total = loss.mel * terms["mel"] + loss.kl * schedule.kl_factor(step, recipe.train, loss) * terms["kl"]
         if judged:
-            terms |= self._judgement(mel, out.reconstruction, out.fakes, draws.plan)
+            terms |= self._judgement(mel, reconstruction, fakes, draws.plan)
             total = total + loss.adversarial * terms["adversarial"]
             total = total + loss.feature * terms["feature"] + loss.control * terms["control"]
         self.accelerator.backward(total)
@@ -204,11 +220,12 @@ class VaeGanTask:
         """The generator's terms from the critic, which is unwrapped and frozen: it receives no gradient."""
         self.judge.requires_grad_(False)
         try:
-            with torch.no_grad():
-                _, real = self.judge.discriminator(mel)
-            size = len(mel)
-            scores, features = self.judge.discriminator(torch.cat([reconstruction, fakes]))
-            logits = self.judge.heads(fakes[len(plan.judged) :])
+            with self.accelerator.autocast():  # only a wrapped forward does this by itself
+                with torch.no_grad():
+                    _, real = self.judge.discriminator(mel)
+                size = len(mel)
+                scores, features = self.judge.discriminator(torch.cat([reconstruction, fakes]))
+                logits = self.judge.heads(fakes[len(plan.judged) :])
         finally:
             self.judge.requires_grad_(True)
         net = self.net
@@ -234,14 +251,14 @@ class VaeGanTask:
                 group["lr"] = peak * factor
 
     def bundle(self, steps: int) -> Bundle:
-        """The averaged networks as they stand, with the facts of their training."""
+        """A copy of the averaged networks as they stand, with the facts of their training."""
         facts = {
             "steps": steps,
             "training_clips": len(self.clips),
             "training_hours": round(float(self.clips.length.sum()) / self.recipe.mel.sample_rate / 3600, 3),
             "store": self.store.content_hash,
         }
-        return Bundle(self.recipe, self.ema.module, self.judge.heads, facts)  # type: ignore[arg-type]
+        return Bundle(self.recipe, copy.deepcopy(self.ema.module), copy.deepcopy(self.judge.heads), facts)  # type: ignore[arg-type]
 
     def export(self, out: Path, steps: int) -> str:
         """Write the averaged networks as a bundle. Returns its hash."""

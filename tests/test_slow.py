@@ -1,0 +1,56 @@
+"""Minutes long: the README's first command and its figures, and the wheel that users install."""
+
+import json
+import sys
+import venv
+
+import pytest
+from conftest import ROOT, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+def test_the_quickstart_reaches_its_figures(tmp_path):
+    command = [sys.executable, "-m", "audio_vaegan.cli", "quickstart", "--out", str(tmp_path / "q")]
+    done = run(command, timeout=2300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "listen:" in done.stdout and "audio-vaegan generate" in done.stdout
+    figures = json.loads((tmp_path / "q" / "report" / "report.json").read_text())
+    notes = figures["splits"]["test_note"]["pitch"]
+    assert notes["reconstructed"]["within"] >= 90
+    for shift in ("-7", "-3", "+3", "+7"):
+        assert notes[f"edit {shift}"]["within"] >= 90, shift
+    assert figures["samples"]["within"] >= 85
+    assert len(list((tmp_path / "q" / "sounds").glob("*.wav"))) == 32
+    again = run(command)
+    assert again.returncode == 0 and again.stdout.count("already there") == 4
+
+
+def test_the_wheel_carries_recipes_notes_and_page(tmp_path):
+    built = run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)], timeout=600
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
+    python = tmp_path / "env" / "bin" / "python"
+    installed = run([str(python), "-m", "pip", "install", "--no-deps", str(wheel)], timeout=600)
+    assert installed.returncode == 0, installed.stderr
+    # The wheel's own files, the dependencies from this environment.
+    site = next(p for p in sys.path if p.endswith("site-packages"))
+    code = (
+        f"import sys; sys.path.append({site!r})\n"
+        "import audio_vaegan\n"
+        "from audio_vaegan.files import share\n"
+        "print(audio_vaegan.__file__)\n"
+        "assert (share('recipes') / 'quickstart.yaml').is_file() and (share('demo') / 'app.py').is_file()\n"
+        "assert (share('recipes') / 'train_vaegan.py').is_file()\n"
+        "from pathlib import Path\n"
+        "from audio_vaegan.config import load_recipe\n"
+        "from audio_vaegan.data.sources import find\n"
+        "load_recipe(share('recipes') / 'quickstart.yaml')\n"
+        "assert sum(f.refused is None for f in find([share('recipes') / 'notes'])) >= 600\n"
+    )
+    done = run([str(python), "-c", code])
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "env") in done.stdout
