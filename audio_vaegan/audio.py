@@ -4,6 +4,7 @@ A clip is mono float32 `[samples]` in [-1, 1], a batch `[B, samples]`; `[channel
 """
 
 import io
+import os
 from math import gcd
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def read(
     Raises BadAudio with the reason: unreadable, empty, longer than `max_seconds`, NaN or infinite samples.
     Decoding is by blocks, so that a header that promises too much costs no memory.
     """
+    if not path.exists():
+        raise BadAudio("no such file")
     try:
-        with soundfile.SoundFile(path) as f:
+        name = os.fsencode(path) if os.name == "posix" else str(path)  # names in any encoding
+        with soundfile.SoundFile(name) as f:
             rate = f.samplerate
             blocks, frames = [], 0
             while True:
@@ -54,7 +58,7 @@ def read(
     except BadAudio:
         raise
     except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as e:
-        reason = str(e).removeprefix(f"Error opening {str(path)!r}: ").strip().rstrip(".")
+        reason = str(e).split(": ", 1)[-1].strip().rstrip(".")
         raise BadAudio(f"cannot be decoded ({reason})") from None
     if not frames:
         raise BadAudio("holds no samples")

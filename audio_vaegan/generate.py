@@ -25,11 +25,15 @@ def generate(
     """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model)."""
     if not 1 <= count <= 1_000_000:
         raise UserError(f"--count must lie in 1 ... 1000000, got {count}")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed must lie in 0 ... 2^63 - 1, got {seed}")
     model = SoundModel.from_pretrained(path)
+    if pitches:
+        model.check(pitch=pitches)
     with (
         new_folder(out, "sounds", overwrite) as folder,
         (folder / "metadata.jsonl").open("w") as rows,
-        tqdm(total=count, desc="generate", unit="sound") as bar,
+        tqdm(total=count, desc="generate", unit="sound", delay=1) as bar,
     ):
         for first in range(0, count, BATCH):
             items = range(first, min(first + BATCH, count))

@@ -133,6 +133,11 @@ class SoundModel:
         samples = torch.full((count,), self.clip_samples)
         return self.decode(self._sound(truncation * draws[:, :size], values, samples), seed=seed)
 
+    def check(self, **controls: Values) -> None:
+        """Raise UserError when a control is unknown, or one of its values lies outside the trained range."""
+        for name, value in controls.items():
+            self._wanted(self._control(name), value, int(np.size(value)))
+
     def encode(self, sound: str | Path | NDArray[np.floating] | Tensor, **controls: Values) -> Sound:
         """Latents of a file, or of audio `[samples]` or `[B, samples]` at the model's sample rate.
 

@@ -70,7 +70,7 @@ def prepare(paths: list[Path], recipe: Recipe, out: Path, overwrite: bool = Fals
     write_atomic(work / "plan", plan)
 
     number = done = 0
-    with tqdm(total=len(files), desc="prepare", unit="file") as bar:
+    with tqdm(total=len(files), desc="prepare", unit="file", delay=1) as bar:
         while done < len(files):
             part = work / f"part-{number:05d}.json"
             if part.exists():

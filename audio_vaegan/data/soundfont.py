@@ -144,7 +144,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
         used: dict[str, set[str]] = {}
         empty, clipped = 0, []
         total = len(wanted) * len(what.pitches) * len(what.velocities)
-        with tqdm(total=total, desc="render", unit="note") as bar:
+        with tqdm(total=total, desc="render", unit="note", delay=1) as bar:
             for index, preset in enumerate(wanted):
                 drums = preset.bank == DRUM_BANK
                 family, source = family_of(preset.program, drums), source_of(preset.program, drums)

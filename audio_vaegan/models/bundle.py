@@ -105,9 +105,9 @@ def load_bundle(path: Path) -> Bundle:
         raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())})") from None
     vaegan = VaeGan(recipe, controls, normalisation)
     bundle = Bundle(recipe, vaegan, ControlHeads(recipe.model, controls, recipe.mel.n_mels), config.get("about"))
-    _fill(bundle, tensors, path)
     if _inference_config(bundle) != inference:
         raise UserError(f"{path / 'config.json'}: its part `inference` does not fit the recipe in it")
+    _fill(bundle, tensors, path)
     bundle.hash = _hash(weights, inference)
     if bundle.hash != config.get("model_hash"):
         raise UserError(f"{path}: the weights or the configuration were changed after saving (model_hash differs)")
