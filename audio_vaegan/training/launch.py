@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 import yaml
 from accelerate import Accelerator
@@ -52,9 +53,10 @@ def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> i
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """Most memory that this process has held so far, in bytes, less what it shares with files: the system can take
+    the pages of memory-mapped clips back at any time, and how many are resident says nothing of what is needed."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak - getattr(psutil.Process().memory_info(), "shared", 0)
 
 
 def _dry_run(recipe: Recipe, accelerator: Accelerator, task: VaeGanTask, timed: int = 4) -> None:
@@ -73,7 +75,7 @@ def _dry_run(recipe: Recipe, accelerator: Accelerator, task: VaeGanTask, timed: 
         f"device: {accelerator.device}, {accelerator.num_processes} process(es), {torch.get_num_threads()} threads",
         f"time: {seconds:.2f} s a step ({recipe.train.batch_size / seconds:.0f} clips/s), "
         f"{recipe.train.steps} steps take about {seconds * recipe.train.steps / 60:.0f} min",
-        f"memory: {peak_memory() / 2**30:.2f} GiB a process",
+        f"memory: {peak_memory() / 2**30:.2f} GiB a process (memory-mapped clips not counted)",
     ]
     if accelerator.device.type == "cuda":
         lines.append(f"GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB a device")
