@@ -88,7 +88,9 @@ def _devices() -> list[Finding]:
     code, out, err = _python(PROBE)
     if code:
         last = err.splitlines()[-1] if err else ""
-        return [Finding("torch", "broken", last, "pip install torch (see pytorch.org for your device)")]
+        return [
+            Finding("torch", "broken", last, "pip install torch (PyTorch's own page has the command for your device)")
+        ]
     seen = json.loads(out)
     found = [Finding("torch", "ok", f"{seen['torch']}, {seen['threads']} threads")]
     gpus = [f"{n} ({_gib(m)})" for n, m in zip(seen["cuda"], seen["cuda_memory"], strict=True)]

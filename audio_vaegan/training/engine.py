@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import Failure, UserError
-from audio_vaegan.files import mark, read_json, write_json
+from audio_vaegan.files import mark, read_json, write_atomic, write_json
 from audio_vaegan.training import checkpoint
 
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
@@ -34,6 +34,7 @@ class Task(Protocol):
     def optimizers(self) -> dict[str, Optimizer]: ...
     def parameters(self) -> dict[str, int]: ...
     def step(self, step: int) -> dict[str, Tensor]: ...
+    def cost(self, step: int) -> float: ...
     def export(self, out: Path, steps: int) -> str: ...
 
 
@@ -106,10 +107,10 @@ def train(
         accelerator.print(f"{run}: going on from step {start}")
     log = _Log(run / "metrics.jsonl", start) if main else None
     began, done_before = time.monotonic(), start
-    with Stop() as stop, tqdm(total=steps, initial=start, desc="train", unit="step", disable=not main) as bar:
+    with Stop() as stop, _bar(task, start, steps, main) as bar:
         for step in range(start, steps):
             terms = task.step(step)
-            bar.update()
+            bar.update(task.cost(step))
             done = step + 1
             stopping = _any_rank(stop.asked, accelerator)
             saving = done % every == 0 or done == steps or stopping
@@ -120,7 +121,9 @@ def train(
                 if log and logging:
                     rate = (done - done_before) * recipe.train.batch_size / (time.monotonic() - began)
                     log.write({"step": done, **values, "clips_per_second": round(rate, 2)})
-                    bar.set_postfix(mel=f"{values.get('mel', math.nan):.3f}", clips_s=f"{rate:.0f}")
+                    bar.set_postfix_str(
+                        f"step {done}/{steps}, {rate:.0f} clips/s, mel {values.get('mel', math.nan):.3f}"
+                    )
             if saving:
                 if main:
                     checkpoint.save(run, done, task.modules, task.optimizers, recipe.train.keep_checkpoints)
@@ -134,6 +137,13 @@ def train(
         _save_bundle(task, run, steps)
     accelerator.wait_for_everyone()
     return True
+
+
+def _bar(task: Task, start: int, steps: int, shown: bool) -> "tqdm[Any]":
+    """A bar in units of work, not of steps, because later steps cost more: so the time left is right from the start."""
+    costs = [task.cost(step) for step in range(steps)]
+    style = "{desc} {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left  {postfix}"
+    return tqdm(total=sum(costs), initial=sum(costs[:start]), desc="train", bar_format=style, disable=not shown)
 
 
 def _save_bundle(task: Task, run: Path, steps: int) -> None:
@@ -153,7 +163,7 @@ def _claim(run: Path, recipe: Recipe, store_hash: str, accelerator: Accelerator)
             raise UserError(
                 f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out"
             )
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+    elif run.exists() and (not run.is_dir() or any(not p.name.startswith(".") for p in run.iterdir())):
         raise UserError(f"--out {run}: exists and is not a run folder; choose another name")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and not (run / "run.json").exists():
@@ -183,8 +193,8 @@ class _Log:
                     continue  # the line that a sudden death cut short
                 if record["step"] <= start:
                     kept.append(line)
-        self.file = path.open("w", buffering=1)
-        self.file.writelines(line + "\n" for line in kept)
+        write_atomic(path, "".join(line + "\n" for line in kept))
+        self.file = path.open("a", buffering=1)
 
     def write(self, record: dict[str, Any]) -> None:
         self.file.write(json.dumps(record) + "\n")

@@ -194,6 +194,10 @@ class VaeGanTask:
         terms["active"] = (per_coordinate.detach() > ACTIVE_NATS).sum().float()
         return {k: v.detach() for k, v in terms.items()}
 
+    def cost(self, step: int) -> float:
+        """What a step costs, relative to one with every network at work (0.29 s against 0.48 s on two cores)."""
+        return 1.0 if schedule.judged(step, self.recipe.train, self.recipe.loss) else 0.6
+
     def _critic_step(
         self, mel: Tensor, values: Tensor, defined: Tensor, real: Tensor, fakes: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:
