@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from audio_vaegan.audio import BadAudio, read
 from audio_vaegan.descriptors import yin
 from audio_vaegan.errors import UserError, did_you_mean
+from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, load_bundle
 from audio_vaegan.models.controls import Control
 from audio_vaegan.models.vocoder import GriffinLim, Vocoder
@@ -79,7 +79,8 @@ class SoundModel:
         self.device = torch.device(device)
         self.recipe = bundle.recipe
         self.vaegan = bundle.vaegan
-        self.vocoder: Any = vocoder or GriffinLim(self.recipe.mel).to(device)
+        self.mel = Mel(self.recipe.mel).to(device)
+        self.vocoder: Vocoder = vocoder or GriffinLim(self.recipe.mel).to(device)
         differences = self.recipe.mel.differences(self.vocoder.config)
         if differences:
             raise UserError(f"the model and its vocoder differ in mel: {'; '.join(differences)}")
@@ -179,12 +180,16 @@ class SoundModel:
 
     @torch.no_grad()
     def _encode_mel(self, audio: Tensor) -> Tensor:
-        mel = self.vaegan.normalise(self.vocoder.mel(audio.to(self.device)))
+        mel = self.vaegan.normalise(self.mel(audio.to(self.device)))
         return self.vaegan.encoder(mel)[0].cpu()
 
     def measure(self, audio: Tensor) -> dict[str, Tensor]:
         """What the meters find in audio `[B, samples]`: each control `[B]` in its unit, NaN where undefined."""
         return {name: METERS[name](audio, self.sample_rate) for name in self.controls}
+
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Log-mel `[B, n_mels, T]` of audio `[B, samples]`."""
+        return torch.cat([self.mel(a.to(self.device)).cpu() for a in audio.split(BATCH)])
 
     def decode_mel(self, sound: Sound) -> Tensor:
         """Log-mel `[B, n_mels, T]` of latents."""
@@ -200,7 +205,7 @@ class SoundModel:
 
     def vocode(self, log_mel: Tensor) -> Tensor:
         """Log-mel `[B, n_mels, T]` -> audio `[B, clip_samples]`, limited to [-1, 1]."""
-        parts = [self.vocoder(m, self.clip_samples) for m in log_mel.split(BATCH)]
+        parts = [self.vocoder(m.to(self.device), self.clip_samples) for m in log_mel.split(BATCH)]
         return torch.cat(parts).clamp(-1, 1).cpu()
 
     def decode(self, sound: Sound, seed: int | None = None) -> Clip:

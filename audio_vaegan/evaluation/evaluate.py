@@ -46,7 +46,7 @@ class Held:
         labels = {n: torch.from_numpy(store.column(n)[clips].astype(np.float32)) for n in model.controls}
         length = torch.from_numpy(store.column("length")[clips])
         self.sound: Sound = model.encode_batch(self.audio, labels, length)
-        self.mel = torch.cat([model.vocoder.mel(a) for a in self.audio.split(64)])
+        self.mel = model.log_mel(self.audio)
 
 
 @dataclass(frozen=True)
