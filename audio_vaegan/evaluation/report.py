@@ -109,16 +109,16 @@ def _examples(model: SoundModel, store: Store, split: str, folder: Path, count: 
 
 
 def _spread(store: Store, split: str, count: int) -> np.ndarray:
-    """Clips of a split, one a group as far as there are groups."""
+    """Clips of a split: one from the middle of each of `count` groups, spread over the groups; more a group if few."""
     clips = pick(store, split, None)
     groups = store.column("group")[clips]
-    _, first = np.unique(groups, return_inverse=True)
-    rank = np.zeros(len(clips), dtype=np.int64)
-    seen: dict[int, int] = {}
-    for i, g in enumerate(first.tolist()):
-        rank[i] = seen[g] = seen.get(g, -1) + 1
-    middle = np.array([abs(r - seen[g] // 2) for r, g in zip(rank.tolist(), first.tolist(), strict=True)])
-    return np.sort(clips[np.lexsort((first, middle))[:count]])
+    members = [clips[groups == g] for g in np.unique(groups)]
+    if len(members) >= count:
+        chosen = np.linspace(0, len(members) - 1, count).round().astype(int)
+        return np.array([members[i][len(members[i]) // 2] for i in chosen])
+    each = -(-count // len(members))
+    spread = [m[np.unique(np.linspace(0, len(m) - 1, each + 2).round().astype(int)[1:-1])] for m in members]
+    return np.concatenate(spread)[:count]
 
 
 def _samples(model: SoundModel, folder: Path, count: int = 6) -> Sample:
