@@ -4,13 +4,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import launched, one_line, train_command, trainer
+from conftest import ROOT, launched, one_line, run, train_command, trainer
 from safetensors.torch import load_file
 
 from audio_vaegan import losses
@@ -270,6 +271,15 @@ def test_bfloat16_trains_close_to_float32(tmp_path, tiny_run, tiny_recipe, tiny_
     assert done.returncode == 0, done.stderr
     assert metrics(tmp_path / "run")[0]["mel"] == pytest.approx(metrics(tiny_run)[0]["mel"], rel=0.02)
     assert metrics(tmp_path / "run")[-1]["mel"] < metrics(tmp_path / "run")[0]["mel"]
+
+
+def test_accelerate_launch_uses_all_cores_in_one_process(tmp_path, tiny_recipe, tiny_store):
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run", "--dry-run"]
+    script = str(ROOT / "recipes" / "train_vaegan.py")
+    done = run([sys.executable, "-m", "accelerate.commands.launch", script, *map(str, words)])
+    assert done.returncode == 0, done.stderr
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert f"1 process(es), {cores} threads" in done.stdout
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_words(tmp_path, tiny_recipe, tiny_store):

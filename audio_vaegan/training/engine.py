@@ -57,8 +57,17 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         )
     if world != accelerator.num_processes:
         raise UserError(f"{world} processes, but each believes it is one of {accelerator.num_processes}; {mend}")
+    _use_all_cores(accelerator)
     set_seed(recipe.seed)
     return accelerator
+
+
+def _use_all_cores(accelerator: Accelerator) -> None:
+    """On a CPU, share the cores among the processes: `accelerate launch` leaves each with one thread unless told."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched and accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class Stop:
