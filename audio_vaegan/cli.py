@@ -38,6 +38,17 @@ def midi(text: str) -> tuple[int, ...]:
     return values
 
 
+def port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r}: a port lies in 1 ... 65535")
+    return int(text)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
 def _out(p: argparse.ArgumentParser, what: str) -> None:
     p.add_argument("--out", type=Path, required=True, help=what)
     p.add_argument("--overwrite", action="store_true", help="replace what an earlier run of this program wrote there")
@@ -53,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
         p.set_defaults(run=run)
@@ -64,15 +75,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = verb("prepare", _prepare, "sounds -> store, with a report of every file")
     p.add_argument("sounds", nargs="+", type=Path, help="sound files, folders of them, or a folder in NSynth layout")
-    p.add_argument("--recipe", type=Path, required=True, help="YAML file; change values by --key value")
+    p.add_argument(
+        "--recipe",
+        type=Path,
+        required=True,
+        help="YAML file; change its values like: --mel NAME --data.clip_samples 32768",
+    )
     _out(p, "the store, a new folder")
 
     p = verb("render-soundfont", _render, "labelled notes from a SoundFont, in NSynth layout")
     p.add_argument("soundfont", type=Path, help="an .sf2 file")
     p.add_argument("--programs", default="all", help="MIDI programs like 0,4,8:11; 'all' melodic ones, or 'none'")
     p.add_argument("--drum-kits", type=midi, default=(), help="drum kits of bank 128, like 0,8")
-    p.add_argument("--pitches", type=midi, default=tuple(range(36, 85)), help="MIDI pitches, first:last[:step]")
-    p.add_argument("--velocities", type=midi, default=(100,), help="MIDI velocities")
+    p.add_argument("--pitches", type=midi, default="36:84", help="MIDI pitches, first:last[:step]")
+    p.add_argument("--velocities", type=midi, default="100", help="MIDI velocities")
     p.add_argument("--hold", type=float, default=0.8, help="seconds the key is down")
     p.add_argument("--duration", type=float, default=1.024, help="seconds of a file, release included")
     p.add_argument("--sample-rate", type=int, default=16000, help="Hz")
@@ -110,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = verb("demo", _demo, "a page in the browser that plays a model")
     p.add_argument("model", type=Path, help="bundle or run folder")
-    p.add_argument("--port", type=int, default=7860, help="on localhost")
+    p.add_argument("--port", type=port, default=7860, help="on localhost")
 
     p = verb("doctor", _doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
@@ -121,12 +137,15 @@ def _prepare(args: argparse.Namespace) -> int:
     from audio_vaegan.config import load_recipe
     from audio_vaegan.data.prepare import prepare
 
-    summary = prepare(args.sounds, load_recipe(args.recipe, args.overrides), args.out, args.overwrite)
+    recipe = load_recipe(args.recipe, args.overrides)
+    summary = prepare(args.sounds, recipe, args.out, args.overwrite)
     if summary.get("up_to_date"):
         print(f"{args.out}: up to date")
     splits = ", ".join(f"{k} {v}" for k, v in summary["splits"].items())
     used = f"{summary['files_used']} of {summary['files']} files used"
     print(f"{used}, {summary['clips']} clips, {summary['seconds']:.0f} s of sound")
+    rate, size = recipe.mel.sample_rate, recipe.data.clip_samples
+    print(f"stored as {rate} Hz mono clips of {size / rate:.3f} s")
     print(f"splits: {splits}; unpitched: {summary['unpitched_clips']}")
     for reason, count in summary["dropped"].items():
         print(f"dropped {count}: {reason}")
@@ -263,7 +282,7 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
 
     def end(line: str, code: int) -> int:
         if speak:
-            print(line, file=sys.stderr)
+            print(" ".join(line.split("\n")), file=sys.stderr)
         return code
 
     try:
@@ -273,7 +292,7 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
     except Failure as e:
         return end(f"error: {e}", 1)
     except KeyboardInterrupt:
-        return end("\ninterrupted; nothing is half written, the same command starts again", INTERRUPTED)
+        return end("interrupted; the same command goes on", INTERRUPTED)
     except OSError as e:
         if "torchaudio" in str(e):
             return end("error: torchaudio does not fit this build of torch; mend it: audio-vaegan doctor --fix", 2)

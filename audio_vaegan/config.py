@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from audio_vaegan.errors import UserError, did_you_mean
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Size = Annotated[int, Field(gt=0, le=8192)]  # of a layer, a batch, a filterbank: larger ones are slips of the pen
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -33,7 +34,7 @@ class MelConfig(Section):
     n_fft: Positive = 1024
     win_length: Positive = 1024
     hop_length: Positive = 256
-    n_mels: Positive = 128
+    n_mels: Size = 128
     f_min: Weight = 20.0
     f_max: Weight = 8000.0
     mel_scale: Literal["slaney", "htk"] = "slaney"
@@ -115,15 +116,15 @@ class ModelConfig(Section):
     """The networks. Widths and depths are frame-rate ConvNeXt stacks with mel bins as channels."""
 
     controls: tuple[Literal["pitch"], ...] = ("pitch",)
-    timbre_dim: Positive = 64
-    width: Annotated[int, Field(ge=8)] = 192
-    kernel: Positive = 7
-    expansion: Positive = 2
-    encoder_blocks: Positive = 6
-    generator_blocks: Positive = 8
-    head_blocks: Positive = 3
-    disc_channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64, 96)
-    disc_scales: Positive = 3
+    timbre_dim: Size = 64
+    width: Annotated[int, Field(ge=8, le=8192)] = 192
+    kernel: Size = 7
+    expansion: Size = 2
+    encoder_blocks: Size = 6
+    generator_blocks: Size = 8
+    head_blocks: Size = 3
+    disc_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 64, 96)
+    disc_scales: Size = 3
 
     @model_validator(mode="after")
     def _centred(self) -> "ModelConfig":
@@ -150,7 +151,7 @@ class TrainConfig(Section):
     """The optimisation. The learning rate is a pure function of the step: linear warm-up, then cosine."""
 
     steps: Positive = 2000
-    batch_size: Positive = 32  # over all processes
+    batch_size: Size = 32  # over all processes
     learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     disc_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 50
@@ -201,7 +202,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"--recipe: no such file: {path}") from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"--recipe {path}: cannot be read ({e})") from None
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError) as e:
         where = getattr(e, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise UserError(f"--recipe {path}: not valid YAML{line} ({getattr(e, 'problem', e)})") from None
@@ -253,8 +254,8 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, Any]]:
             text = rest.pop(0)
         try:
             pairs.append((key, yaml.safe_load(text)))
-        except yaml.YAMLError:
-            raise UserError(f"--{key}: cannot read the value {text!r}") from None
+        except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError):
+            raise UserError(f"--{key}: cannot read the value {text[:40]!r}") from None
     return pairs
 
 
@@ -277,4 +278,6 @@ def _explain(error: Any) -> str:
             section = section.model_fields[name].annotation
         return f"unknown key {key!r}.{did_you_mean(path[-1], section.model_fields)}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (got {error['input']!r})" if key and "got" not in message else message
+    if not key or not path[-1:] or isinstance(error["input"], dict):
+        return message
+    return f"{key}: {message}" + ("" if "got" in message else f" (got {str(error['input'])[:60]!r})")

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,16 @@ def fsync_tree(folder: Path) -> None:
 def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write a file whole or not at all: temporary file, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as f:
-        f.write(data.encode() if isinstance(data, str) else data)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as f:
+            f.write(data.encode() if isinstance(data, str) else data)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    except OSError as e:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(e.errno, e.strerror, str(path)) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -49,7 +54,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{what}: {path} cannot be read as JSON ({e})") from None
 
 
@@ -64,10 +69,13 @@ def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]
     check_out_folder(path, kind, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        mark(temporary, kind)
+        temporary.mkdir(parents=True)
+    except OSError as e:
+        raise UserError(f"--out {path}: cannot be made ({e.strerror}); choose another folder") from None
+    try:
         yield temporary
+        mark(temporary, kind)
         fsync_tree(temporary)
         replace_folder(temporary, path)
     finally:
@@ -75,8 +83,17 @@ def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]
 
 
 def mark(folder: Path, kind: str) -> None:
-    """Say in the folder that this program wrote it, and what it is: store, run, bundle, sounds, notes, report."""
-    (folder / MARK).write_text(f"{kind}\n")
+    """Say in the folder that this program wrote it, what it is (store, run, bundle, sounds, notes, report), and which
+    files it wrote: only those may be replaced."""
+    (folder / MARK).write_text("\n".join([kind, *_contents(folder)]) + "\n", encoding="utf-8")
+
+
+def _contents(folder: Path) -> list[str]:
+    return sorted(
+        printable(p.relative_to(folder))
+        for p in folder.rglob("*")
+        if p.name != MARK and (p.is_symlink() or not p.is_dir())
+    )
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -98,9 +115,12 @@ def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
         return
     if not (path / MARK).exists():
         raise UserError(f"--out {path}: the folder holds files that audio-vaegan did not write; choose an empty one")
-    there = (path / MARK).read_text(encoding="utf-8", errors="replace").split()[:1]
-    if there != [kind]:
-        raise UserError(f"--out {path}: holds a {' '.join(there)}, not a {kind}; choose another name")
+    there, *written = (path / MARK).read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    if there != kind:
+        raise UserError(f"--out {path}: a folder of another kind ({there}, not {kind}); choose another name")
+    foreign = [name for name in _contents(path) if name not in set(written)]
+    if overwrite and foreign:
+        raise UserError(f"--out {path}: holds {foreign[0]!r}, which audio-vaegan did not write; move it away first")
     if not overwrite:
         raise UserError(f"--out {path}: already written; add --overwrite to replace it, or choose another name")
 

@@ -76,8 +76,14 @@ def edit_file(
     """Write `sound_path` with its pitch moved by `shift` or to `target` (semitones). Returns what was achieved."""
     if out.suffix.lower() != ".wav":
         raise UserError(f"--out {out}: give a name that ends in .wav")
-    if out.exists() and (not overwrite or out.resolve() == sound_path.resolve()):
-        raise UserError(f"--out {out}: exists; choose another name" + ("" if overwrite else ", or add --overwrite"))
+    if out.exists() and out.resolve() == sound_path.resolve():
+        raise UserError(f"--out {out}: that is the input, which is never written over; choose another name")
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder of that name exists; choose another name")
+    if input_pitch is not None and not 0 <= input_pitch <= 127:
+        raise UserError(f"--input-pitch must lie in 0 ... 127 (MIDI), got {input_pitch:g}")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out}: exists; choose another name, or add --overwrite")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}")
     model = SoundModel.from_pretrained(path)
@@ -99,6 +105,7 @@ def edit_file(
     return "\n".join(
         [
             *(f"note: {n.message}" for n in notes),
+            *(["note: no change was asked; this is the plain reconstruction"] if shift is target is None else []),
             *lines,
             f"written: {out} (AI-generated, vocoder: {model.vocoder.name})",
         ]

@@ -62,7 +62,7 @@ def quickstart(out: Path) -> int:
         print("$ " + _shown(command), flush=True)
         code = _run(command)
         if code:
-            print(f"\nstopped; the same command goes on from here (exit code {code})", file=sys.stderr)
+            print(f"quickstart stopped (exit code {code}); the same command goes on from here", file=sys.stderr)
             return code
     print(
         f"""

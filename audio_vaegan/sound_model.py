@@ -232,8 +232,13 @@ class SoundModel:
             control = self._control(name)
             amount = self._numbers(control, value, len(sound))
             if sound.controls[name].isnan().any():
-                raise UserError(f"{name} is undefined for this sound, so that it cannot be shifted; set it instead")
-            requested[name] = self._in_range(control, sound.controls[name] + amount)
+                raise UserError(
+                    f"{name} is undefined for this sound, so that it cannot be shifted; set it, or say what it is"
+                )
+            try:
+                requested[name] = self._in_range(control, sound.controls[name] + amount)
+            except UserError as e:
+                raise UserError(f"{e} (this sound has {float(sound.controls[name][0]):.2f})") from None
         for name, value in (set or {}).items():
             if name in (shift or {}):
                 raise UserError(f"{name}: give a shift or a value, not both")

@@ -92,4 +92,7 @@ def launch(path: Path, port: int) -> None:
     model = SoundModel.from_pretrained(path)
     with tempfile.TemporaryDirectory(prefix="audio-vaegan-demo-") as folder:
         page = build(model, Path(folder))
-        page.launch(server_name="127.0.0.1", server_port=port, max_file_size=MAX_FILE, allowed_paths=[folder])
+        print(f"http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
+        page.launch(
+            quiet=True, server_name="127.0.0.1", server_port=port, max_file_size=MAX_FILE, allowed_paths=[folder]
+        )

@@ -10,8 +10,9 @@ from conftest import RATE, cli, one_line
 from sf2 import write_sf2
 
 from audio_vaegan.cli import midi, numbers
+from audio_vaegan.data.groups import connected
 from audio_vaegan.data.nsynth import FAMILIES, KEYS, SOURCES, family_of, source_of
-from audio_vaegan.data.soundfont import groups_by_shared_sample, read_presets
+from audio_vaegan.data.soundfont import read_presets
 from audio_vaegan.descriptors import yin
 
 PERIOD = 61  # samples; 16000 / 61 = 262.3 Hz, 4.4 cents above MIDI 60
@@ -42,7 +43,7 @@ def test_number_lists():
 
 def test_programs_that_share_samples_become_one_group():
     samples = {"a": {"1"}, "b": {"2"}, "c": {"1", "3"}, "d": {"3"}, "e": {"4"}}
-    assert groups_by_shared_sample(samples) == {"a": "a", "b": "b", "c": "a", "d": "a", "e": "e"}
+    assert connected(samples) == {"a": "a", "b": "b", "c": "a", "d": "a", "e": "e"}
 
 
 def test_every_program_has_a_family_and_a_source():

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from audio_vaegan.audio import SUFFIXES, BadAudio, peak_dbfs, read, to_pcm16
 from audio_vaegan.config import Recipe
+from audio_vaegan.data.groups import connected
 from audio_vaegan.data.sources import SourceFile, find
 from audio_vaegan.data.store import SCHEMA, VERSION, Store
 from audio_vaegan.descriptors import yin
@@ -197,8 +198,13 @@ def _finish(work: Path, out: Path, recipe: Recipe, plan: str, chunks: int, paths
     if not rows:
         shutil.rmtree(work)
         raise UserError(_nothing_usable(files, paths))
-    for number, (row, split) in enumerate(zip(rows, _splits([r["group"] for r in rows], recipe), strict=True)):
-        row["clip"], row["split"] = number, split
+    hashes: dict[str, set[str]] = {}
+    for row in rows:
+        hashes.setdefault(row["group"], set()).add(row["sha256"])
+    same = connected(hashes)  # equal files are one source, whatever their names
+    for number, (row, split) in enumerate(zip(rows, _splits([same[r["group"]] for r in rows], recipe), strict=True)):
+        row["clip"], row["split"], row["group"] = number, split, same[row["group"]]
+    _tell(files, rows)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     pq.write_table(table, work / "items.parquet")
     shards = []
@@ -229,10 +235,22 @@ def _finish(work: Path, out: Path, recipe: Recipe, plan: str, chunks: int, paths
     for i in range(chunks):
         (work / f"part-{i:05d}.json").unlink()
     (work / "plan").unlink()
+    mark(work, "store")
     fsync_tree(work)
     replace_folder(work, out)
     Store(out)
     return summary
+
+
+def _tell(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Add to the report what was understood of each used file: the pitch and the split of its clips."""
+    by_source: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_source.setdefault(row["source"], []).append(row)
+    for file in files:
+        if file["used"]:
+            file["pitch"] = [r["pitch"] for r in by_source[file["file"]]]
+            file["split"] = sorted({r["split"] for r in by_source[file["file"]]})
 
 
 def _splits(groups: list[str], recipe: Recipe) -> list[str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from audio_vaegan.audio import write_recording
+from audio_vaegan.data.groups import connected
 from audio_vaegan.data.nsynth import DRUM_BANK, family_of, note_entry, source_of
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, sha256_file, write_json
@@ -113,23 +114,6 @@ def _overlap(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
     return max(a[0], b[0]), min(a[1], b[1])
 
 
-def groups_by_shared_sample(samples: dict[str, set[str]]) -> dict[str, str]:
-    """Connected components of instruments that share a sample: `{instrument: smallest name in its component}`."""
-    parent = {name: name for name in samples}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    owner: dict[str, str] = {}
-    for name in sorted(samples):
-        for sample in samples[name]:
-            a, b = sorted((root(name), root(owner.setdefault(sample, name))))
-            parent[b] = a
-    return {name: root(name) for name in samples}
-
-
 def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> int:
     """Render a SoundFont into the folder `out` (NSynth layout). Returns the number of notes written.
 
@@ -174,7 +158,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
             raise UserError(f"{path}: none of the asked programs plays at the asked pitches and velocities")
         if clipped:
             raise UserError(f"{len(clipped)} notes clip at --gain {what.gain:g} ({clipped[0]}, ...); use a smaller one")
-        groups = groups_by_shared_sample(used)
+        groups = connected(used)
         for entry in notes.values():
             entry["split_group"] = groups[entry["instrument_str"]]
         write_json(folder / "examples.json", notes)

@@ -46,7 +46,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         if not (path / "store.json").is_file():
-            raise UserError(f"--store {path}: not a store (make one with: audio-vaegan prepare SOUNDS --out {path})")
+            raise UserError(
+                f"--store {path}: not a store (make one with: audio-vaegan prepare SOUNDS --recipe R.yaml --out STORE)"
+            )
         about = read_json(path / "store.json", "--store")
         if not isinstance(about, dict) or about.get("version") != VERSION:
             raise UserError(f"--store {path}: not a store of version {VERSION}; prepare it again")
@@ -58,7 +60,7 @@ class Store:
             self.content_hash = str(about["content_hash"])
             self.items = pq.read_table(path / "items.parquet", schema=SCHEMA)
             shards = [np.load(path / s["file"], mmap_mode="r", allow_pickle=False) for s in about["shards"]]
-        except (KeyError, TypeError, ValueError, OSError, ValidationError, pa.ArrowException) as e:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, ValidationError, pa.ArrowException) as e:
             reason = " ".join(str(e).split())[:200]
             raise UserError(f"--store {path}: damaged ({type(e).__name__}: {reason}); prepare it again") from None
         self._shards = shards

@@ -6,7 +6,6 @@ step. No random state is needed: everything random is a function of (seed, step)
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -82,5 +81,7 @@ def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Opti
     except (RuntimeError, ValueError, KeyError) as e:
         reason = " ".join(str(e).split())[:200]
         raise UserError(f"{folder}: does not fit this recipe ({reason}); choose another --out") from None
-    state: Any = read_json(folder / "state.json", "checkpoint")
-    return int(state["step"])
+    try:
+        return int(read_json(folder / "state.json", "checkpoint")["step"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder}: damaged checkpoint (state.json); remove this folder") from None

@@ -140,7 +140,8 @@ def train(
                         samples(run / "samples", done)
                 accelerator.wait_for_everyone()
             if stopping and done < steps:
-                accelerator.print(f"\nstopped after step {done} of {steps}; the same command goes on from there")
+                bar.close()
+                accelerator.print(f"stopped after step {done} of {steps}; the same command goes on from there")
                 return False
     if main:
         _save_bundle(task, run, steps)
@@ -165,6 +166,8 @@ def _claim(run: Path, recipe: Recipe, store_hash: str, accelerator: Accelerator)
     mine = {"recipe": recipe.model_dump(mode="json"), "store": store_hash}
     if (run / "run.json").exists():
         theirs: Any = read_json(run / "run.json", "--out")
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
+            raise UserError(f"--out {run}: damaged (run.json); choose another --out")
         differences = _differences(theirs.get("recipe", {}), mine["recipe"])
         if theirs.get("store") != store_hash:
             differences.append("the store's content")
@@ -225,7 +228,9 @@ def _any_rank(flag: bool, accelerator: Accelerator) -> bool:
 def _check(values: dict[str, float], step: int, run: Path) -> None:
     bad = [k for k, v in values.items() if not math.isfinite(v)]
     if bad:
+        last = checkpoint.latest(run)
         raise Failure(
-            f"training failed at step {step}: {', '.join(bad)} became NaN or infinite. The last checkpoint in {run} "
-            "is whole; train with a smaller --train.learning_rate into another --out"
+            f"training failed at step {step}: {', '.join(bad[:3])} became NaN or infinite; "
+            + (f"the checkpoint {last.name} in {run} is whole; " if last else "no checkpoint was written yet; ")
+            + "train with a smaller --train.learning_rate into another --out"
         )
