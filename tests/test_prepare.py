@@ -224,9 +224,9 @@ def test_what_this_program_wrote_is_not_taken_for_recordings(tmp_path, tiny_reci
 
 
 def test_equal_names_in_two_sources_stay_apart(tmp_path):
-    for parent in ("x", "y"):
+    for parent, pitch in (("x", 60), ("y", 61)):
         (tmp_path / parent / "drums").mkdir(parents=True)
-        soundfile.write(tmp_path / parent / "drums" / "k.wav", tone(60), RATE)
+        soundfile.write(tmp_path / parent / "drums" / "k.wav", tone(pitch), RATE)
     prepare([tmp_path / "x" / "drums", tmp_path / "y" / "drums"], RECIPE, tmp_path / "store")
     store = Store(tmp_path / "store")
     assert store.column("source").tolist() == ["drums/k.wav", "drums~2/k.wav"]
