@@ -7,46 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from audio_vaegan.arguments import Help, Parser, midi, port
 from audio_vaegan.config import split_overrides
-from audio_vaegan.errors import Failure, Parser, UserError
+from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.files import share
 from audio_vaegan.version import __version__
 
 INTERRUPTED = 130
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`"0,4,8:11"` -> 0 4 8 9 10 11; `"36:84:2"` -> 36 38 ... 84. Ends are included."""
-    found: list[int] = []
-    for part in text.split(","):
-        try:
-            ends = [int(x) for x in part.split(":")]
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected numbers like 60, 36:84 or 0,4,8:11") from None
-        if len(ends) > 3 or (len(ends) == 3 and ends[2] < 1):
-            raise argparse.ArgumentTypeError(f"{part!r}: expected first:last or first:last:step")
-        found += range(ends[0], ends[-1 if len(ends) < 3 else 1] + 1, ends[2] if len(ends) == 3 else 1)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} names no number")
-    return tuple(found)
-
-
-def midi(text: str) -> tuple[int, ...]:
-    values = numbers(text)
-    if min(values) < 0 or max(values) > 127:
-        raise argparse.ArgumentTypeError(f"{text!r}: MIDI numbers lie in 0 ... 127")
-    return values
-
-
-def port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r}: a port lies in 1 ... 65535")
-    return int(text)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return super()._get_help_string(action) if action.default else action.help
 
 
 def _out(p: argparse.ArgumentParser, what: str) -> None:
@@ -64,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            formatter_class=_Help,
+            formatter_class=Help,
             allow_abbrev=False,
         )
         p.set_defaults(run=run)

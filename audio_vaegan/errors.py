@@ -1,9 +1,7 @@
 """The exceptions that end a command with one line, and how a near miss is named."""
 
-import argparse
 import difflib
 from collections.abc import Iterable
-from typing import NoReturn
 
 
 class UserError(Exception):
@@ -12,13 +10,6 @@ class UserError(Exception):
 
 class Failure(Exception):
     """A job that went wrong in a way that is no mistake of the command, in one line. Exit code 1."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are one line too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see: {self.prog} --help)")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import torch
 from conftest import RATE, cli, one_line
 from sf2 import write_sf2
 
-from audio_vaegan.cli import midi, numbers
+from audio_vaegan.arguments import midi, numbers
 from audio_vaegan.data.groups import connected
 from audio_vaegan.data.nsynth import FAMILIES, KEYS, SOURCES, family_of, source_of
 from audio_vaegan.data.soundfont import read_presets

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from audio_vaegan.audio import SUFFIXES, BadAudio, peak_dbfs, read, to_pcm16
 from audio_vaegan.config import Recipe
-from audio_vaegan.data.groups import connected
+from audio_vaegan.data.groups import connected, splits
 from audio_vaegan.data.sources import SourceFile, find
-from audio_vaegan.data.store import SCHEMA, VERSION, Store
+from audio_vaegan.data.store import SCHEMA, SPLITS, VERSION, Store
 from audio_vaegan.descriptors import yin
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import (
@@ -202,7 +202,7 @@ def _finish(work: Path, out: Path, recipe: Recipe, plan: str, chunks: int, paths
     for row in rows:
         hashes.setdefault(row["group"], set()).add(row["sha256"])
     same = connected(hashes)  # equal files are one source, whatever their names
-    for number, (row, split) in enumerate(zip(rows, _splits([same[r["group"]] for r in rows], recipe), strict=True)):
+    for number, (row, split) in enumerate(zip(rows, splits([same[r["group"]] for r in rows], recipe), strict=True)):
         row["clip"], row["split"], row["group"] = number, split, same[row["group"]]
     _tell(files, rows)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -253,26 +253,6 @@ def _tell(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
             file["split"] = sorted({r["split"] for r in by_source[file["file"]]})
 
 
-def _splits(groups: list[str], recipe: Recipe) -> list[str]:
-    """A split for each clip: whole groups into test_instrument, then single clips of the rest into test_note.
-
-    Which ones is decided by hashes of names, not by order, so that the same data always splits the same way. With one
-    clip a group, holding out clips would be the same as holding out groups: test_note stays empty.
-    """
-    names = sorted(set(groups), key=lambda g: _rank(recipe.seed, g))
-    held = set(names[: round(recipe.data.test_instruments * len(names))]) if len(names) > 1 else set()
-    rest = [i for i, g in enumerate(groups) if g not in held]
-    first = {g: i for i, g in reversed(list(enumerate(groups)))}
-    several = len(names) < len(groups)
-    order = sorted(rest, key=lambda i: _rank(recipe.seed, f"{groups[i]}#{i - first[groups[i]]}"))
-    notes = set(order[: round(recipe.data.test_notes * len(rest))]) if several and len(rest) > 1 else set()
-    return ["test_instrument" if g in held else "test_note" if i in notes else "train" for i, g in enumerate(groups)]
-
-
-def _rank(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
-
-
 def _summary(files: list[dict[str, Any]], rows: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
     reasons: dict[str, int] = {}
     for file in files:
@@ -289,7 +269,7 @@ def _summary(files: list[dict[str, Any]], rows: list[dict[str, Any]], recipe: Re
         "dropped": reasons,
         "clips": len(rows),
         "seconds": round(sum(r["length"] for r in rows) / recipe.mel.sample_rate, 3),
-        "splits": {s: sum(r["split"] == s for r in rows) for s in ("train", "test_instrument", "test_note")},
+        "splits": {s: sum(r["split"] == s for r in rows) for s in SPLITS},
         "groups": len({r["group"] for r in rows}),
         "unpitched_clips": sum(r["pitch"] is None for r in rows),
         "labels_that_the_meter_doubts": sum(d > 0.5 for d in off),

@@ -11,9 +11,9 @@ import torch
 import yaml
 from accelerate import Accelerator
 
+from audio_vaegan.arguments import Parser
 from audio_vaegan.config import Recipe, load_recipe, split_overrides
 from audio_vaegan.data.store import Store
-from audio_vaegan.errors import Parser
 from audio_vaegan.models.bundle import Bundle
 from audio_vaegan.training.engine import make_accelerator, train
 from audio_vaegan.training.vaegan import VaeGanTask
