@@ -18,7 +18,7 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soundfont,demo,evaluate]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soundfont,demo,evaluate,track]" --group dev
 	$(BIN)/python -m audio_vaegan.doctor --fix --quiet
 	@touch $(STAMP)
 
@@ -26,7 +26,7 @@ quickstart: $(STAMP)
 	$(BIN)/audio-vaegan quickstart --out $(OUT)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

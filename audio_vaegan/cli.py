@@ -1,16 +1,15 @@
 """The command line: one verb a task. Thin: each verb reads its words and calls the package."""
 
 import argparse
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from audio_vaegan import verbs
 from audio_vaegan.arguments import Help, Parser, midi, port
-from audio_vaegan.config import split_overrides
 from audio_vaegan.errors import Failure, UserError
-from audio_vaegan.files import share
+from audio_vaegan.recipe import split_overrides
 from audio_vaegan.version import __version__
 
 INTERRUPTED = 130
@@ -24,10 +23,10 @@ def _out(p: argparse.ArgumentParser, what: str) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="audio-vaegan", description="Learn a steerable sound generator from a folder of sounds.")
     parser.add_argument("--version", action="version", version=f"audio-vaegan {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        p = verbs.add_parser(
+        p = commands.add_parser(
             name,
             help=text,
             description=text,
@@ -37,10 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
         p.set_defaults(run=run)
         return p
 
-    p = verb("quickstart", _quickstart, "the whole main job on the bundled notes: prepare, train, generate, report")
+    p = verb(
+        "quickstart", verbs.quickstart, "the whole main job on the bundled notes: prepare, train, generate, report"
+    )
     p.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for everything it makes")
 
-    p = verb("prepare", _prepare, "sounds -> store, with a report of every file")
+    p = verb("prepare", verbs.prepare, "sounds -> store, with a report of every file")
     p.add_argument("sounds", nargs="+", type=Path, help="sound files, folders of them, or a folder in NSynth layout")
     p.add_argument(
         "--recipe",
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _out(p, "the store, a new folder")
 
-    p = verb("render-soundfont", _render, "labelled notes from a SoundFont, in NSynth layout")
+    p = verb("render-soundfont", verbs.render, "labelled notes from a SoundFont, in NSynth layout")
     p.add_argument("soundfont", type=Path, help="an .sf2 file")
     p.add_argument("--programs", default="all", help="MIDI programs like 0,4,8:11; 'all' melodic ones, or 'none'")
     p.add_argument("--drum-kits", type=midi, default=(), help="drum kits of bank 128, like 0,8")
@@ -63,15 +64,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--format", choices=("flac", "wav"), default="flac", help="16 bit, mono")
     _out(p, "a new folder: examples.json and audio/")
 
-    p = verb("generate", _generate, "new sounds from a trained model")
+    p = verb("generate", verbs.generate, "new sounds from a trained model")
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("--count", type=int, default=16, help="how many sounds")
     p.add_argument("--pitch", type=float, nargs="+", help="MIDI; one for all, or a list that is repeated")
+    p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
     p.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
     p.add_argument("--truncation", type=float, default=1.0, help="deviation of the timbre prior; less is safer")
     _out(p, "a new folder of WAV files, with metadata.jsonl")
 
-    p = verb("edit", _edit, "change a sound's controls, keep its timbre")
+    p = verb("edit", verbs.edit, "change a sound's controls, keep its timbre")
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("input", type=Path, help="a sound file")
     p.add_argument("--pitch", type=float, help="semitones to move by, like +7 or -3.5")
@@ -82,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = verb(
         "evaluate",
-        _evaluate,
+        verbs.evaluate,
         "measure a model on held-out sounds, and write a report with pictures and players",
     )
     p.add_argument("model", type=Path, help="bundle or run folder")
@@ -91,130 +93,26 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--samples", type=int, default=128, help="sampled sounds to judge")
     _out(p, "a new folder: report.html, report.json, audio/")
 
-    p = verb("demo", _demo, "a page in the browser that plays a model")
+    p = verb("compare", verbs.compare, "several models on the same held-out sounds: pictures and sounds side by side")
+    p.add_argument("models", nargs="+", type=Path, help="run folders; their names become the columns")
+    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
+    p.add_argument("--clips", type=int, default=4, help="how many clips and samples")
+    _out(p, "a new folder: reconstructed.png, sampled.png, audio/, compare.json")
+
+    p = verb("bench", verbs.bench, "clips a second and memory of the training options on this machine")
+    p.add_argument("--recipe", type=Path, required=True, help="YAML file")
+    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
+    p.add_argument("--class-label", help="a label of the store, to measure class-conditional training with")
+    p.add_argument("--only", nargs="+", help="options to measure, beside the default")
+    p.add_argument("--steps", type=int, default=6, help="timed steps an option; the median counts")
+
+    p = verb("demo", verbs.demo, "a page in the browser that plays a model")
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("--port", type=port, default=7860, help="on localhost")
 
-    p = verb("doctor", _doctor, "what this machine has, what is missing, and the mend")
+    p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
     return parser
-
-
-def _prepare(args: argparse.Namespace) -> int:
-    from audio_vaegan.config import load_recipe
-    from audio_vaegan.data.prepare import prepare
-
-    recipe = load_recipe(args.recipe, args.overrides)
-    summary = prepare(args.sounds, recipe, args.out, args.overwrite)
-    if summary.get("up_to_date"):
-        print(f"{args.out}: up to date")
-    splits = ", ".join(f"{k} {v}" for k, v in summary["splits"].items())
-    used = f"{summary['files_used']} of {summary['files']} files used"
-    print(f"{used}, {summary['clips']} clips, {summary['seconds']:.0f} s of sound")
-    rate, size = recipe.mel.sample_rate, recipe.data.clip_samples
-    print(f"stored as {rate} Hz mono clips of {size / rate:.3f} s")
-    print(f"splits: {splits}; unpitched: {summary['unpitched_clips']}")
-    for reason, count in summary["dropped"].items():
-        print(f"dropped {count}: {reason}")
-    if summary["labels_that_the_meter_doubts"]:
-        print(f"pitch labels that the meter doubts: {summary['labels_that_the_meter_doubts']} (labels were kept)")
-    print(f"every file: {args.out / 'report.json'}")
-    return 0
-
-
-def _render(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.soundfont import Rendering, render
-
-    if args.programs == "all":
-        programs = None
-    else:
-        try:
-            programs = () if args.programs == "none" else midi(args.programs)
-        except argparse.ArgumentTypeError as e:
-            raise UserError(f"--programs {e}") from None
-    if not 0 < args.hold <= args.duration <= 60 or not 8000 <= args.sample_rate <= 96000 or not 0 < args.gain <= 10:
-        raise UserError(
-            "needs 0 < --hold <= --duration <= 60 s, --sample-rate in 8000 ... 96000 Hz, --gain in 0 ... 10"
-        )
-    what = Rendering(
-        programs=programs,
-        drum_kits=args.drum_kits,
-        pitches=args.pitches,
-        velocities=args.velocities,
-        hold=args.hold,
-        duration=args.duration,
-        sample_rate=args.sample_rate,
-        gain=args.gain,
-        format=args.format,
-    )
-    count = render(args.soundfont, args.out, what, args.overwrite)
-    print(f"{count} notes in {args.out}")
-    return 0
-
-
-def _generate(args: argparse.Namespace) -> int:
-    from audio_vaegan.generate import generate
-
-    count = generate(args.model, args.out, args.count, args.pitch, args.seed, args.truncation, args.overwrite)
-    print(f"{count} sounds in {args.out}")
-    return 0
-
-
-def _edit(args: argparse.Namespace) -> int:
-    from audio_vaegan.generate import edit_file
-
-    print(edit_file(args.model, args.input, args.out, args.pitch, args.set_pitch, args.input_pitch, args.overwrite))
-    return 0
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.store import Store
-    from audio_vaegan.evaluation.evaluate import evaluate, table
-    from audio_vaegan.evaluation.report import write_report
-    from audio_vaegan.files import check_out_folder
-    from audio_vaegan.sound_model import SoundModel
-
-    if args.samples < 1 or (args.clips is not None and args.clips < 1):
-        raise UserError("--samples and --clips must be at least 1")
-    model, store = SoundModel.from_pretrained(args.model), Store(args.store)
-    check_out_folder(args.out, "report", args.overwrite)
-    figures, measured = evaluate(model, store, args.clips, args.samples)
-    metrics = args.model / "metrics.jsonl"
-    page = write_report(
-        model, store, figures, measured, args.out, metrics if metrics.is_file() else None, args.overwrite
-    )
-    print(table(figures))
-    print(f"report: {page}")
-    return 0
-
-
-def _demo(args: argparse.Namespace) -> int:
-    path = share("demo") / "app.py"
-    spec = importlib.util.spec_from_file_location("audio_vaegan_demo", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"demo: {path} is missing from this installation")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except ImportError as e:
-        raise UserError(f"demo needs gradio ({e}); install it with: pip install 'audio-vaegan[demo]'") from None
-    try:
-        module.launch(args.model, args.port)
-    except OSError as e:
-        raise UserError(f"demo: {e}") from None
-    return 0
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from audio_vaegan.doctor import run
-
-    return run(fix=args.fix)
-
-
-def _quickstart(args: argparse.Namespace) -> int:
-    from audio_vaegan.quickstart import quickstart
-
-    return quickstart(args.out)
 
 
 def train_vaegan(argv: Sequence[str] | None = None) -> int:
@@ -260,6 +158,12 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
         return end(f"error: {e}", 1)
     except KeyboardInterrupt:
         return end("interrupted; the same command goes on", INTERRUPTED)
+    except MemoryError:
+        return end("error: out of memory; use a smaller --train.batch_size, or --train.accumulate 2", 2)
+    except RuntimeError as e:
+        if type(e).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(e):
+            raise
+        return end("error: out of memory; use a smaller --train.batch_size, or --train.accumulate 2", 2)
     except OSError as e:
         if "torchaudio" in str(e):
             return end("error: torchaudio does not fit this build of torch; mend it: audio-vaegan doctor --fix", 2)

@@ -1,17 +1,13 @@
 """The recipe: everything that decides what is trained, as frozen, checked values. Imports no torch.
 
-A recipe is a YAML file whose keys mirror the classes below. Any value can be changed on the command
-line by its dotted name: `--train.steps 200`, `--mel hifigan-22k-80`, `--model.width 256`.
+A recipe is a YAML file whose keys mirror the classes below; `recipe.py` reads it.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from audio_vaegan.errors import UserError, did_you_mean
+from audio_vaegan.errors import did_you_mean
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Size = Annotated[int, Field(gt=0, le=8192)]  # of a layer, a batch, a filterbank: larger ones are slips of the pen
@@ -110,12 +106,16 @@ class DataConfig(Section):
     silence_dbfs: float = -70.0  # a clip whose peak lies below this is dropped as silent
     test_instruments: Share = 0.15  # share of instruments (files, where there are none) held out whole
     test_notes: Share = 0.1  # share of the remaining clips held out
+    keep: dict[str, tuple[str | int, ...]] = {}  # label -> values; files labelled otherwise are left out
+    keep_pitch: tuple[float, float] = (0.0, 127.0)  # MIDI: files whose pitch label lies outside are left out
 
 
 class ModelConfig(Section):
     """The networks. Widths and depths are frame-rate ConvNeXt stacks with mel bins as channels."""
 
     controls: tuple[Literal["pitch"], ...] = ("pitch",)
+    class_label: str | None = None  # a label of the store (like folder, instrument_family_str) to condition on
+    attention_heads: Annotated[int, Field(ge=0, le=64)] = 0  # > 0: self-attention over time in encoder and generator
     timbre_dim: Size = 64
     width: Annotated[int, Field(ge=8, le=8192)] = 192
     kernel: Size = 7
@@ -130,30 +130,42 @@ class ModelConfig(Section):
     def _centred(self) -> "ModelConfig":
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
+        if self.attention_heads and self.width % self.attention_heads:
+            raise ValueError(f"attention_heads must divide width {self.width}, got {self.attention_heads}")
+        if self.class_label == "pitch":
+            raise ValueError("class_label: pitch is no class; it is a control of its own (model.controls)")
         return self
 
 
 class LossConfig(Section):
-    """Weights of the objective; see `losses.py` for the equations."""
+    """The objective's terms and their weights; see `losses.py` for the equations."""
 
     mel: Weight = 1.0
+    reconstruction: Literal["l1", "mse"] = "l1"  # what the mel term measures
     padding: Share = 0.1  # what a padded frame weighs in the mel term, against 1 for a frame that sounds
-    kl: Weight = 4e-3
+    kl: Weight = 4e-3  # the beta of a beta-VAE
     free_bits: Weight = 0.0  # nats a timbre coordinate may carry at no cost
-    adversarial: Weight = 0.1
-    feature: Weight = 0.5
-    control: Weight = 0.1
     kl_warmup: Share = 0.2  # share of the run over which the KL weight rises from zero
-    adversarial_start: Share = 0.15  # share of the run after which the discriminator judges the generator
+    gan: Literal["hinge", "lsgan", "nonsaturating", "wgan_gp"] = "hinge"
+    adversarial: Weight = 0.1
+    gradient_penalty: Weight = 10.0  # of wgan_gp
+    adversarial_start: Share = 0.15  # share of the run after which the discriminator judges the generator (vaegan)
+    feature: Weight = 0.5  # learned similarity (vaegan, vae_disl)
+    control: Weight = 0.1
+    diversity: Weight = 0.0  # mode seeking: rewards prior samples of one setting of the controls for sounding different
 
 
 class TrainConfig(Section):
     """The optimisation. The learning rate is a pure function of the step: linear warm-up, then cosine."""
 
     steps: Positive = 2000
-    batch_size: Size = 32  # over all processes
+    batch_size: Size = 32  # over all processes and micro-batches
+    accumulate: Size = 1  # micro-batches a process's part of a batch is worked through in: less memory, same result
     learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     disc_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
+    disc_updates: Annotated[int, Field(gt=0, le=64)] = 1  # of the discriminator a step, each on data of its own
+    disc_every: Positive = 1  # the discriminator is updated in every so many-th step
+    disc_rest_above: Share = 1.0  # it rests in a step in which it ranks more than this share of pairs rightly
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate: Share = 0.02  # of the peak, at the last step
     betas: tuple[Beta, Beta] = (0.8, 0.99)
@@ -161,19 +173,36 @@ class TrainConfig(Section):
     grad_clip: Annotated[float, Field(gt=0)] = 5.0
     ema: Share = 0.999
     mixed_precision: Literal["no", "bf16"] = "no"
+    growing: Share = 0.0  # share of the run in which resolution grows from coarse to full (progressive growing)
+    gan_share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # vae_disl: of the steps, for the GAN that comes first
     prior_share: Share = 0.5  # of a batch: fakes decoded from the prior
     repitch_share: Share = 0.25  # of a batch: fakes decoded from real codes under other controls
     judged_share: Share = 0.25  # of a batch: reconstructions (code detached) judged by the discriminator
+    validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05  # of the training clips, at most 64, for validation
+    best_by: Literal["auto", "val_mel", "val_samples"] = "auto"  # auto: val_mel; without an encoder, val_samples
+    monitor: Literal["stop", "warn", "off"] = "stop"
     checkpoint_every: Positive = 250
     keep_checkpoints: Positive = 2
     log_every: Positive = 10
+    trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow ... : those that Accelerate knows
+
+
+# What may change between the commands that go on with one run: no weight depends on it.
+FREE = ("train.trackers", "train.keep_checkpoints", "train.log_every", "train.monitor")
 
 
 class Recipe(Section):
-    """The whole recipe."""
+    """The whole recipe.
+
+    `objective` selects one of the models that Larsen et al. 2016 compare: `vae` (mel error + KL), `vae_disl` (the mel
+    error joined by the features of a discriminator from a GAN that was trained first, then frozen), `gan` (no encoder),
+    `vaegan`. `routing` says where the gradient of the GAN goes: `larsen`, never to the encoder; `joint`, there too.
+    """
 
     name: str = "unnamed"
     seed: Seed = 0
+    objective: Literal["vae", "vae_disl", "gan", "vaegan"] = "vaegan"
+    routing: Literal["larsen", "joint"] = "larsen"
     mel: Annotated[MelConfig, BeforeValidator(_mel_preset)] = MelConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -191,93 +220,21 @@ class Recipe(Section):
                 f"model.disc_scales {self.model.disc_scales} needs {smallest} frames and bands, "
                 f"there are {frames} and {self.mel.n_mels}"
             )
+        if self.objective == "gan" and self.train.best_by == "val_mel":
+            raise ValueError("train.best_by: a gan has no val_mel; use auto or val_samples")
         return self
 
+    @property
+    def encodes(self) -> bool:
+        """Whether there is an encoder."""
+        return self.objective != "gan"
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a YAML recipe and apply `--section.key value` overrides. Raises UserError in one line."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UserError(f"--recipe: no such file: {path}") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"--recipe {path}: cannot be read ({e})") from None
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError) as e:
-        where = getattr(e, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise UserError(f"--recipe {path}: not valid YAML{line} ({getattr(e, 'problem', e)})") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"--recipe {path}: expected `key: value` lines, found {type(tree).__name__}")
-    for key, value in _pairs(overrides):
-        _put(tree, key, value)
-    return parse_recipe(tree, str(path))
+    @property
+    def adversarial(self) -> bool:
+        """Whether a discriminator is trained, and judges the generator."""
+        return self.objective in ("gan", "vaegan")
 
-
-def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as e:
-        raise UserError(f"recipe {where}: " + "; ".join(_explain(error) for error in e.errors())) from None
-
-
-def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into its own words and the recipe's overrides: `--section.key value`, `--mel`, `--seed`,
-    `--name`, each with its value, so that other words can stand on either side.
-    """
-    own: list[str] = []
-    overrides: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        key, equals, _ = word.removeprefix("--").partition("=")
-        if word.startswith("--") and ("." in key or key in ("mel", "seed", "name")):
-            overrides.append(word)
-            if not equals and rest:
-                overrides.append(rest.pop(0))
-        else:
-            own.append(word)
-    return own, overrides
-
-
-def _pairs(words: Sequence[str]) -> list[tuple[str, Any]]:
-    """`["--a.b", "1", "--c=2"]` -> `[("a.b", 1), ("c", 2)]`, values read as YAML."""
-    pairs: list[tuple[str, Any]] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            raise UserError(f"unexpected word {word!r}: overrides are written --section.key value")
-        key, equals, text = word[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise UserError(f"{word}: a value is missing")
-            text = rest.pop(0)
-        try:
-            pairs.append((key, yaml.safe_load(text)))
-        except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError):
-            raise UserError(f"--{key}: cannot read the value {text[:40]!r}") from None
-    return pairs
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    for name in path:
-        below = tree.get(name)
-        if name == "mel" and isinstance(below, str):
-            below = {"preset": below}
-        tree[name] = tree = dict(below) if isinstance(below, dict) else {}
-    tree[last] = value
-
-
-def _explain(error: Any) -> str:
-    path = [str(part) for part in error["loc"]]
-    key = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        section: Any = Recipe
-        for name in path[:-1]:
-            section = section.model_fields[name].annotation
-        return f"unknown key {key!r}.{did_you_mean(path[-1], section.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
-    if not key or not path[-1:] or isinstance(error["input"], dict):
-        return message
-    return f"{key}: {message}" + ("" if "got" in message else f" (got {str(error['input'])[:60]!r})")
+    @property
+    def similar(self) -> bool:
+        """Whether discriminator features measure how alike a sound and its reconstruction are."""
+        return self.objective in ("vae_disl", "vaegan")

@@ -17,19 +17,22 @@ def generate(
     path: Path,
     out: Path,
     count: int,
-    pitches: list[float] | None,
+    asked: dict[str, list[float] | list[str]],
     seed: int,
     truncation: float,
     overwrite: bool,
 ) -> int:
-    """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model)."""
+    """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model).
+
+    `asked` holds the values of each control, repeated over the sounds; "class" stands for the model's class label.
+    """
     if not 1 <= count <= 1_000_000:
         raise UserError(f"--count must lie in 1 ... 1000000, got {count}")
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed must lie in 0 ... 2^63 - 1, got {seed}")
     model = SoundModel.from_pretrained(path)
-    if pitches:
-        model.check(pitch=pitches)
+    asked = {_control_name(model, name): values for name, values in asked.items()}
+    model.check(**asked)
     with (
         new_folder(out, "sounds", overwrite) as folder,
         (folder / "metadata.jsonl").open("w") as rows,
@@ -37,20 +40,30 @@ def generate(
     ):
         for first in range(0, count, BATCH):
             items = range(first, min(first + BATCH, count))
-            asked = {"pitch": [pitches[i % len(pitches)] for i in items]} if pitches else {}
-            clip = model.sample(len(items), seed=seed, first=first, truncation=truncation, **asked)
+            now: Any = {name: [values[i % len(values)] for i in items] for name, values in asked.items()}
+            clip = model.sample(len(items), seed=seed, first=first, truncation=truncation, **now)
             for k, i in enumerate(items):
                 rows.write(json.dumps(_write(folder, model, clip, k, i, seed, truncation)) + "\n")
             bar.update(len(items))
     return count
 
 
+def _control_name(model: SoundModel, name: str) -> str:
+    if name != "class":
+        return name
+    found = [c.name for c in model.controls.values() if c.classes]
+    if not found:
+        raise UserError("--class: this model was trained without classes (model.class_label)")
+    return found[0]
+
+
 def _write(
     folder: Path, model: SoundModel, clip: Clip, k: int, item: int, seed: int, truncation: float
 ) -> dict[str, Any]:
     """Write one sound of a batch. Returns its row."""
-    values = {name: round(float(v[k]), 4) for name, v in clip.controls.items()}
-    file = f"{item:05d}" + "".join(f"-{name}{value:g}" for name, value in values.items()) + ".wav"
+    values = {name: model.controls[name].show(round(float(v[k]), 4)) for name, v in clip.controls.items()}
+    numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+    file = f"{item:05d}" + "".join(f"-{name}{value:g}" for name, value in numbers.items()) + ".wav"
     write(folder / file, clip.audio[k].numpy(), model.sample_rate, f"model {model.hash[:12]} seed {seed} item {item}")
     return {
         "file_name": file,
@@ -100,6 +113,8 @@ def edit_file(
     lines = [
         f"{name}: input {float(sound.controls[name]):.2f}, requested {float(result.requested[name]):.2f}, "
         f"measured {float(result.achieved[name]):.2f} {control.unit}"
+        if not control.classes
+        else f"{name}: {control.show(float(result.requested[name]))} (the model's own guess)"
         for name, control in model.controls.items()
     ]
     return "\n".join(

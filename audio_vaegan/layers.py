@@ -77,6 +77,29 @@ class ConvNeXtBlock(nn.Module):
         return torch.addcmul(x, self.scale, y)
 
 
+class Attention(nn.Module):
+    """Self-attention over all frames of a clip (Vaswani et al. 2017, eq. 1), with a residual and layer scale.
+
+    Positions are what the convolutions around it and the learned start have put into the frames.
+    Shape: `[B, T, C]`, condition `[B, K]` or None -> `[B, T, C]`; `heads` divides C.
+    """
+
+    def __init__(self, channels: int, heads: int, condition_dim: int | None = None, scale: float = 0.2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = AdaLayerNorm(channels, condition_dim)
+        self.enter = nn.Linear(channels, 3 * channels)
+        self.leave = nn.Linear(channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        batch, frames, channels = x.shape
+        parts = self.enter(self.norm(x, condition)).view(batch, frames, 3, self.heads, channels // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(query, key, value)
+        return torch.addcmul(x, self.scale, self.leave(y.transpose(1, 2).reshape(batch, frames, channels)))
+
+
 class Downsample(nn.Module):
     """Four frames become one: stack them along channels, project. `[B, T, C]` -> `[B, ceil(T / 4), D]`."""
 

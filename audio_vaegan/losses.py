@@ -2,6 +2,7 @@
 (Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300) unless another source is named.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,25 +28,85 @@ def kl_loss(per_coordinate: Tensor, free_bits: float = 0.0, everywhere: Tensor |
     return torch.where(decides > free_bits, per_coordinate, free_bits).sum()
 
 
-def masked_l1(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean over clips of the weighted mean absolute error over frames: padding weighs less than sound, or nothing.
+def masked_error(output: Tensor, target: Tensor, weight: Tensor, kind: str = "l1") -> Tensor:
+    """Mean over clips of the weighted mean error over frames: padding weighs less than sound, or nothing.
 
+    `kind` is `l1` (absolute, a Laplace likelihood) or `mse` (squared: the Gaussian of eq. 2's pixel-wise VAE).
     Shape: `[B, n_mels, T]` twice and a weight for each frame `[B, T]` -> scalar. Each clip counts alike, so that the
     mean over ranks is the mean over the global batch.
     """
-    error = (output - target).abs().mean(dim=1)
+    difference = output - target
+    error = (difference.abs() if kind == "l1" else difference.square()).mean(dim=1)
     return ((error * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1e-6)).mean()
 
 
-def hinge_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Mean over scales of E[max(0, 1 - D(x))] + E[max(0, 1 + D(x~))] (Lim & Ye 2017, eq. 16). Scalar."""
-    terms = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for r, f in zip(real, fake, strict=True)]
+def discriminator_loss(kind: str, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """What the discriminator minimises, a mean over its scales. Scalar.
+
+    - `hinge`: E[max(0, 1 - D(x))] + E[max(0, 1 + D(x~))] (Lim & Ye 2017, eq. 16)
+    - `lsgan`: E[(D(x) - 1)^2] + E[D(x~)^2] (Mao et al. 2017, eq. 9, without the factor 1/2)
+    - `nonsaturating`: -E[ln s(D(x))] - E[ln(1 - s(D(x~)))], s the logistic function (eq. 4, L_GAN)
+    - `wgan_gp`: E[D(x~)] - E[D(x)] (Gulrajani et al. 2017, eq. 3, beside `gradient_penalty`)
+    """
+    pairs = [(r.float(), f.float()) for r, f in zip(real, fake, strict=True)]
+    if kind == "hinge":
+        terms = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs]
+    elif kind == "lsgan":
+        terms = [(r - 1).square().mean() + f.square().mean() for r, f in pairs]
+    elif kind == "nonsaturating":
+        terms = [F.softplus(-r).mean() + F.softplus(f).mean() for r, f in pairs]
+    else:
+        terms = [f.mean() - r.mean() for r, f in pairs]
     return torch.stack(terms).mean()
 
 
-def hinge_generator(fake: Sequence[Tensor]) -> Tensor:
-    """Mean over scales of -E[D(x~)] (Lim & Ye 2017, eq. 17). Scalar."""
-    return torch.stack([-f.float().mean() for f in fake]).mean()
+def generator_loss(kind: str, fake: Sequence[Tensor]) -> Tensor:
+    """What the generator minimises, a mean over scales: -E[D(x~)] for `hinge` and `wgan_gp`, E[(D(x~) - 1)^2] for
+    `lsgan`, -E[ln s(D(x~))] for `nonsaturating`. Scalar.
+    """
+    if kind == "lsgan":
+        terms = [(f.float() - 1).square().mean() for f in fake]
+    elif kind == "nonsaturating":
+        terms = [F.softplus(-f.float()).mean() for f in fake]
+    else:
+        terms = [-f.float().mean() for f in fake]
+    return torch.stack(terms).mean()
+
+
+def clip_scores(scores: Sequence[Tensor]) -> Tensor:
+    """One score a clip: the mean over its score maps and over the scales. `[B, 1, m, t]` each -> `[B]`."""
+    return torch.stack([s.float().flatten(1).mean(dim=1) for s in scores]).mean(dim=0)
+
+
+def gradient_penalty(score: Tensor, points: Tensor) -> Tensor:
+    """E[(||grad D|| - 1)^2] at `points` between real and fake (Gulrajani et al. 2017, eq. 3). Scalar.
+
+    `score` `[B]` was computed from `points` `[B, ...]`. The norm is the dual of the root mean square, sqrt(n) times the
+    Euclidean one for n values a clip, so that the weight means the same at every resolution.
+    """
+    (gradient,) = torch.autograd.grad(score.sum(), points, create_graph=True)
+    size = points[0].numel()
+    norm = (gradient.float().flatten(1).square().sum(dim=1) * size + 1e-12).sqrt()
+    return (norm - 1).square().mean()
+
+
+def ranking(real: Tensor, fake: Tensor) -> Tensor:
+    """How often a real clip scores above a fake one, over all pairs (the area under the ROC curve): 0.5 when the
+    discriminator cannot tell them apart, 1 when it always can. `[B]`, `[M]` -> scalar.
+    """
+    difference = real.unsqueeze(1) - fake.unsqueeze(0)
+    return (difference > 0).float().mean() + 0.5 * (difference == 0).float().mean()
+
+
+def mode_seeking(fake: Tensor, timbre: Tensor) -> Tensor:
+    """Small when sounds that differ in their code differ in sound: against mode collapse (Mao et al. 2019, eq. 4).
+
+    Items 2i and 2i + 1 are a pair under the same controls. Mean over pairs of d(z1, z2) / (d(x1, x2) + 0.01), d the
+    mean absolute difference. Shape: `[M, n_mels, T]`, `[M, D]` -> scalar, M even.
+    """
+    sound = (fake[0::2] - fake[1::2]).abs().flatten(1).mean(dim=1)
+    code = (timbre[0::2] - timbre[1::2]).abs().mean(dim=1)
+    return (code / (sound + 1e-2)).mean()
 
 
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
@@ -78,3 +139,42 @@ def control_cross_entropy(logits: Tensor, target: Tensor, defined: Tensor) -> Te
     """
     each = -(target * logits.log_softmax(dim=-1)).sum(dim=-1)
     return (each * defined).mean()
+
+
+def coarsen(mel: Tensor, detail: float, levels: int) -> Tensor:
+    """A spectrogram at a coarser resolution: progressive growing (Karras et al. 2018, section 2) without new layers.
+
+    At `detail` = `levels` the mel itself, at `levels` - k its mean over squares of 2^k bands and frames; between whole
+    numbers the coarser image fades into the finer one, as there. Shape: `[B, n_mels, T]` ->
+    `[B, n_mels / 2^k, T / 2^k]` (rounded down), k = `levels` - ceil(`detail`).
+    """
+    k = levels - math.ceil(detail)
+    if k:
+        mel = F.avg_pool2d(mel.unsqueeze(1), 2**k).squeeze(1)
+    fade = detail - math.floor(detail)
+    if fade:
+        coarse = F.avg_pool2d(mel.unsqueeze(1), 2, ceil_mode=True)
+        coarse = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3).squeeze(1)
+        mel = torch.lerp(coarse[:, : mel.shape[1], : mel.shape[2]], mel, fade)
+    return mel
+
+
+def mel_statistics(mel: Tensor) -> Tensor:
+    """Mean and deviation over time of each band: `[B, n_mels, T]` -> `[B, 2 n_mels]`."""
+    return torch.cat([mel.mean(dim=-1), mel.std(dim=-1)], dim=-1)
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Unbiased squared maximum mean discrepancy under the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, eq. 4).
+
+    Shape: `[M, d]`, `[N, d]` -> scalar; near zero, of either sign, when both are drawn from one distribution.
+    """
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x.double() @ y.double().T / x.shape[1] + 1).pow(3)
+
+    def within(x: Tensor) -> Tensor:
+        k = kernel(x, x)
+        return (k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1))
+
+    return within(a) + within(b) - 2 * kernel(a, b).mean()

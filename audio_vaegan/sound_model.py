@@ -1,7 +1,7 @@
 """The Python face: a trained model that samples, encodes, decodes and edits sounds."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from audio_vaegan.descriptors import yin
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, load_bundle
-from audio_vaegan.models.controls import Control
+from audio_vaegan.models.controls import Control, Values
 from audio_vaegan.models.vocoder import GriffinLim, Vocoder
 
-Values = float | Sequence[float] | NDArray[np.floating] | Tensor
 BATCH = 32
 
 
@@ -91,6 +90,11 @@ class SoundModel:
         return cls(load_bundle(Path(name)), device=device)
 
     @property
+    def encodes(self) -> bool:
+        """Whether sounds can be encoded; a GAN can only sample."""
+        return self.vaegan.encoder is not None
+
+    @property
     def controls(self) -> dict[str, Control]:
         """The named controls, with unit and range."""
         return {c.name: c for c in self.vaegan.controls}
@@ -129,21 +133,22 @@ class SoundModel:
         values = {}
         for k, (name, control) in enumerate(self.controls.items()):
             even = 0.5 * (1 + torch.erf(draws[:, size + k] / 2**0.5))  # a normal draw's place in its distribution
-            drawn = control.low + (control.high - control.low) * even
-            values[name] = self._wanted(control, controls[name], count) if name in controls else drawn
+            drawn = control.at(even)
+            values[name] = control.wanted(controls[name], count) if name in controls else drawn
         samples = torch.full((count,), self.clip_samples)
         return self.decode(self._sound(truncation * draws[:, :size], values, samples), seed=seed)
 
     def check(self, **controls: Values) -> None:
         """Raise UserError when a control is unknown, or one of its values lies outside the trained range."""
         for name, value in controls.items():
-            self._wanted(self._control(name), value, int(np.size(value)))
+            self._control(name).wanted(value, int(np.size(value)))
 
     def encode(self, sound: str | Path | NDArray[np.floating] | Tensor, **controls: Values) -> Sound:
         """Latents of a file, or of audio `[samples]` or `[B, samples]` at the model's sample rate.
 
-        Controls are those given, else what the meters find in the sound; of a longer sound the first clip is used, with
-        a warning. Takes the mean of the code, so that encoding is repeatable.
+        Controls are those given, else what the meters find in the sound; a class is guessed by the model's own head. Of
+        a longer sound the first clip is used, with a warning. Takes the mean of the code, so that encoding is
+        repeatable. Raises UserError for a model without an encoder.
         """
         for name in controls:
             self._control(name)
@@ -162,9 +167,9 @@ class SoundModel:
             audio = audio[:, : self.clip_samples]
         samples = torch.full((len(audio),), audio.shape[1])
         audio = torch.nn.functional.pad(audio, (0, self.clip_samples - audio.shape[1]))
-        measured = self.measure(audio)
+        measured = self.measure(audio) | self._guess_classes(audio)
         values = {
-            name: self._numbers(c, controls[name], len(audio)) if name in controls else measured[name]
+            name: c.numbers(controls[name], len(audio)) if name in controls else measured[name]
             for name, c in self.controls.items()
         }
         return self.encode_batch(audio, values, samples)
@@ -181,11 +186,27 @@ class SoundModel:
     @torch.no_grad()
     def _encode_mel(self, audio: Tensor) -> Tensor:
         mel = self.vaegan.normalise(self.mel(audio.to(self.device)))
+        if self.vaegan.encoder is None:
+            raise UserError("this model is a GAN, which has no encoder: it can sample, but not encode or edit")
         return self.vaegan.encoder(mel)[0].cpu()
 
+    @torch.no_grad()
+    def _guess_classes(self, audio: Tensor) -> dict[str, Tensor]:
+        """The classes that the model's heads, trained on real sounds, hear in audio `[B, samples]`."""
+        if not any(c.classes for c in self.controls.values()):
+            return {}
+        mel = self.vaegan.normalise(self.mel(audio.to(self.device)))
+        logits = self.bundle.heads(mel)
+        named = zip(self.controls.items(), logits, strict=True)
+        return {name: read.argmax(dim=-1).float().cpu() for (name, control), read in named if control.classes}
+
     def measure(self, audio: Tensor) -> dict[str, Tensor]:
-        """What the meters find in audio `[B, samples]`: each control `[B]` in its unit, NaN where undefined."""
-        return {name: METERS[name](audio, self.sample_rate) for name in self.controls}
+        """What the meters find in audio `[B, samples]`: each control `[B]` in its unit, NaN where undefined.
+
+        A class has no meter: NaN.
+        """
+        none = torch.full((len(audio),), torch.nan)
+        return {n: METERS[n](audio, self.sample_rate) if n in METERS else none for n in self.controls}
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Log-mel `[B, n_mels, T]` of audio `[B, samples]`."""
@@ -230,19 +251,21 @@ class SoundModel:
         requested = dict(sound.controls)
         for name, value in (shift or {}).items():
             control = self._control(name)
-            amount = self._numbers(control, value, len(sound))
+            if control.classes:
+                raise UserError(f"{name} is a class: set it ({', '.join(control.classes)}), it cannot be shifted")
+            amount = control.numbers(value, len(sound))
             if sound.controls[name].isnan().any():
                 raise UserError(
                     f"{name} is undefined for this sound, so that it cannot be shifted; set it, or say what it is"
                 )
             try:
-                requested[name] = self._in_range(control, sound.controls[name] + amount)
+                requested[name] = control.in_range(sound.controls[name] + amount)
             except UserError as e:
                 raise UserError(f"{e} (this sound has {float(sound.controls[name][0]):.2f})") from None
         for name, value in (set or {}).items():
             if name in (shift or {}):
                 raise UserError(f"{name}: give a shift or a value, not both")
-            requested[name] = self._wanted(self._control(name), value, len(sound))
+            requested[name] = self._control(name).wanted(value, len(sound))
         clip = self.decode(self.replace_controls(sound, requested))
         achieved = self.measure(clip.audio)
         residual = {n: achieved[n] - requested[n] for n in self.controls}
@@ -258,26 +281,6 @@ class SoundModel:
         if name not in self.controls:
             raise UserError(f"this model has no control {name!r}.{did_you_mean(name, self.controls)}")
         return self.controls[name]
-
-    def _numbers(self, control: Control, value: Values, count: int) -> Tensor:
-        tensor = torch.as_tensor(np.asarray(value, dtype=np.float32)).reshape(-1)
-        if len(tensor) not in (1, count):
-            raise UserError(f"{control.name}: give one value, or {count}, got {len(tensor)}")
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{control.name} must be a number, got {value}")
-        return tensor.expand(count).clone()
-
-    def _in_range(self, control: Control, values: Tensor) -> Tensor:
-        outside = (values < control.low - 1e-3) | (values > control.high + 1e-3)
-        if outside.any():
-            raise UserError(
-                f"{control.name} {float(values[outside][0]):g} lies outside the trained range "
-                f"{control.low:g} ... {control.high:g} {control.unit}"
-            )
-        return values
-
-    def _wanted(self, control: Control, value: Values, count: int) -> Tensor:
-        return self._in_range(control, self._numbers(control, value, count))
 
 
 def _draw(seed: int, item: int, size: int) -> Tensor:

@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+
+# Several workers share the cores; more threads than cores would spin. Set before torch is loaded, and inherited.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 RATE = 16000
@@ -47,18 +52,18 @@ def train_command(*words: object) -> list[str]:
     return [sys.executable, str(ROOT / "recipes" / "train_vaegan.py"), *map(str, words)]
 
 
-def launched(processes: int, *words: object) -> subprocess.CompletedProcess[str]:
-    """The training script through `accelerate launch` on CPU processes (gloo)."""
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}",
-        "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
-        str(ROOT / "recipes" / "train_vaegan.py"), *map(str, words),
-    ]  # fmt: skip
-    return run(command, {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} | _loopback())
+def launch_command(*words: object) -> list[str]:
+    """The training script through `accelerate launch` with the launch file for two CPU processes (gloo)."""
+    file = ROOT / "recipes" / "launch" / "two_cpu_processes.yaml"
+    script = ROOT / "recipes" / "train_vaegan.py"
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", *map(str, (file, script, *words))]
 
 
-def _loopback() -> dict[str, str]:
-    return {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform.startswith("linux") else {}
+def launched(*words: object) -> subprocess.CompletedProcess[str]:
+    return run(launch_command(*words), LOOPBACK)
+
+
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform.startswith("linux") else {}
 
 
 def run(
@@ -83,6 +88,41 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def mistake(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a verb, or with `train` the training script, says to a mistake: its one line.
+
+    In this process, where starting up takes no time; `one_line(cli(...))` is the same in a process of its own.
+    """
+
+    def say(*words: object, train: bool = False) -> str:
+        from audio_vaegan.cli import main, train_vaegan
+
+        assert (train_vaegan if train else main)([*map(str, words)]) == 2
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
+        assert line.startswith("error: ")
+        return line
+
+    return say
+
+
+@pytest.fixture
+def make_task(tiny_recipe: Path, tiny_store: Path) -> Callable[..., Any]:
+    """Builds the task of the tiny recipe, changed by overrides; the discriminator judges from the first step."""
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.recipe import load_recipe
+    from audio_vaegan.training.accelerator import make_accelerator
+    from audio_vaegan.training.vaegan import VaeGanTask
+
+    def make(*overrides: str, similarity: Any = None) -> VaeGanTask:
+        # Without weight decay: it moves weights that no gradient reaches.
+        usual = ["--loss.adversarial_start", "0", "--train.warmup_steps", "0", "--train.weight_decay", "0"]
+        recipe = load_recipe(tiny_recipe, [*usual, *overrides])
+        return VaeGanTask(recipe, Store(tiny_store), make_accelerator(recipe), similarity)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty labelled tones of four instruments in NSynth layout; some are shorter than the tiny clip."""
@@ -95,6 +135,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             audio = tone(pitch, 0.512 if pitch % 2 else 0.3, harmonics=2 + 2 * instrument, decay=instrument)
             soundfile.write(root / "audio" / f"{name}.wav", audio, RATE, subtype="PCM_16")
             entries[name] = {"instrument_str": name.split("-")[0], "pitch": pitch, "velocity": 100}
+            entries[name] |= {"instrument_family_str": "organ", "instrument_source_str": "synthetic"}
     (root / "examples.json").write_text(json.dumps(entries))
     return root
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from audio_vaegan.data.batches import Clips, frame_mask, positions
+from audio_vaegan.data.batches import Clips, frame_mask, hold_out, positions
 from audio_vaegan.data.store import Store
 
 
@@ -23,8 +23,35 @@ def test_masks_follow_the_true_length():
 
 
 def test_clips_bring_audio_labels_and_lengths(tiny_store):
-    clips = Clips(Store(tiny_store), "train", ("pitch",))
+    store = Store(tiny_store)
+    clips = Clips(store, store.split("train"), {"pitch": ()})
     audio, controls, length = clips.read(np.array([2, 0]))
     assert audio.shape == (2, 8192) and audio.abs().max() <= 1 and controls.shape == (2, 1)
     for row, n in zip(audio, length.tolist(), strict=True):
         assert not row[n:].any() and row[:n].any()
+
+
+def test_a_class_is_the_place_of_the_clips_label(tiny_store):
+    store = Store(tiny_store)
+    classes = ("organ_synthetic_001", "organ_synthetic_003")
+    clips = Clips(store, np.arange(len(store)), {"pitch": (), "instrument_str": classes})
+    for label, value in zip(store.label("instrument_str"), clips.controls[:, 1], strict=True):
+        assert value == classes.index(label) if label in classes else np.isnan(value)
+    assert store.label_names() == [
+        "instrument_family_str", "instrument_source_str", "instrument_str", "pitch", "velocity"
+    ]  # fmt: skip
+
+
+def test_clips_set_aside_are_few_spread_and_out_of_training():
+    stay, aside = hold_out(np.arange(1000), 0.05)
+    assert len(aside) == 50 and sorted([*stay, *aside]) == list(range(1000))
+    assert np.all(np.diff(aside) == 20)
+    assert len(hold_out(np.arange(10**5), 0.05)[1]) == 64 and not len(hold_out(np.arange(5), 0.0)[1])
+    assert [len(part) for part in hold_out(np.array(["a"]), 0.5)] == [1, 0]
+
+
+def test_all_clips_of_a_file_are_on_one_side():
+    sources = np.array(list("aaabbcddddefggghijkl"))
+    stay, aside = hold_out(sources, 0.25)
+    assert len(set(sources[aside])) == 3 and not set(sources[aside]) & set(sources[stay])
+    assert not len(hold_out(np.array(["long"] * 500), 0.05)[1])

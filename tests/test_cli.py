@@ -4,7 +4,18 @@ import sys
 import pytest
 from conftest import ROOT, cli, one_line, run
 
-VERBS = ["quickstart", "prepare", "render-soundfont", "generate", "edit", "evaluate", "demo", "doctor"]
+VERBS = [
+    "quickstart",
+    "prepare",
+    "render-soundfont",
+    "generate",
+    "edit",
+    "evaluate",
+    "compare",
+    "bench",
+    "demo",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -42,12 +53,12 @@ def test_help_needs_no_torch():
         (["evaluate", "RUN", "--store", "STORE", "--out", "x", "--samples", "0"], "at least 1"),
     ],
 )
-def test_a_mistake_gets_one_line_and_exit_code_two(tmp_path, tiny_run, tiny_store, tiny_recipe, words, says):
+def test_a_mistake_gets_one_line_and_exit_code_two(tmp_path, tiny_run, tiny_store, tiny_recipe, mistake, words, says):
     (tmp_path / "text.wav").write_text("just words")
     names = {"RUN": tiny_run, "STORE": tiny_store, "RECIPE": tiny_recipe, "FILE": tmp_path / "text.wav"}
     words = [names.get(w, w) for w in words]
     words = [tmp_path / w if w in ("x", "x.wav", "x.mp3", "no/such/folder/x.wav") else w for w in words]
-    assert says in one_line(cli(*words))
+    assert says in mistake(*words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.wav"]  # nothing was written
 
 
@@ -84,3 +95,14 @@ def test_a_torchaudio_that_does_not_fit_is_named_with_the_mend(tmp_path, tiny_ru
     well = cli("doctor", env=env)
     assert well.returncode == 0 and "everything needed works" in well.stdout
     assert "python" in well.stdout and "memory" in well.stdout and "disk" in well.stdout and "GPU" in well.stdout
+
+
+def test_bench_puts_an_option_beside_the_default(tiny_recipe, tiny_store):
+    words = ["bench", "--recipe", tiny_recipe, "--store", tiny_store, "--steps", "1"]
+    done = cli(*words, "--only", "objective vae")
+    assert done.returncode == 0, done.stderr
+    head, _, default, vae = done.stdout.splitlines()
+    assert "clips/s" in head and default.startswith("| default |") and "| 1.00 |" in default
+    cells = [[c.strip() for c in row.split("|")[1:-1]] for row in (default, vae)]
+    assert cells[1][0] == "objective vae" and int(cells[1][4].replace(",", "")) < int(cells[0][4].replace(",", ""))
+    assert "Did you mean 'lsgan'" in one_line(cli(*words, "--only", "lsgn"))

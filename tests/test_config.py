@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from audio_vaegan.config import MEL_PRESETS, MelConfig, Recipe, load_recipe
+from audio_vaegan.config import MEL_PRESETS, MelConfig, Recipe
 from audio_vaegan.errors import UserError
+from audio_vaegan.recipe import load_recipe
 
 
 def write(tmp_path, text):
@@ -80,3 +81,13 @@ def test_differences_name_each_field_and_both_values():
 def test_the_recipe_needs_no_torch():
     code = "import sys, audio_vaegan.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_and_off_are_words_and_no_key_stands_twice(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("train: {mixed_precision: no, monitor: off}\n")
+    recipe = load_recipe(path, ["--train.mixed_precision", "no"])
+    assert (recipe.train.mixed_precision, recipe.train.monitor) == ("no", "off")
+    path.write_text("train: {steps: 5}\nseed: 1\ntrain: {steps: 6}\n")
+    with pytest.raises(UserError, match="key 'train' twice"):
+        load_recipe(path)

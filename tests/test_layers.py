@@ -1,6 +1,14 @@
 import torch
 
-from audio_vaegan.layers import AdaLayerNorm, ConvNeXtBlock, DepthwiseConv, Downsample, FourierFeatures, Upsample
+from audio_vaegan.layers import (
+    AdaLayerNorm,
+    Attention,
+    ConvNeXtBlock,
+    DepthwiseConv,
+    Downsample,
+    FourierFeatures,
+    Upsample,
+)
 
 
 def test_depthwise_convolution_is_a_convolution_over_time():
@@ -38,3 +46,19 @@ def test_fourier_features_are_smooth_and_tell_values_apart():
     assert features.shape == (200, 10) and features.abs().max() <= 1
     assert features.diff(dim=0).abs().max() < 0.3
     assert torch.cdist(features, features).fill_diagonal_(9).min() > 0.05
+
+
+def test_attention_is_softmax_of_scaled_products_plus_the_input():
+    layer = Attention(8, 2, scale=1.0)
+    x = torch.randn(2, 5, 8)
+    query, key, value = (p.view(2, 5, 2, 4).transpose(1, 2) for p in layer.enter(layer.norm(x)).chunk(3, dim=-1))
+    weight = ((query @ key.transpose(2, 3)) / 4**0.5).softmax(dim=-1)
+    by_hand = x + layer.leave((weight @ value).transpose(1, 2).reshape(2, 5, 8))
+    assert torch.allclose(layer(x), by_hand, atol=1e-5)
+
+
+def test_attention_reaches_every_frame():
+    layer = Attention(8, 4)
+    x = torch.randn(1, 40, 8, requires_grad=True)
+    layer(x)[0, 0].sum().backward()
+    assert bool(x.grad.abs().sum(-1).gt(0).all())

@@ -103,3 +103,16 @@ def test_the_embedding_stays_smooth_over_the_range():
 def test_the_discriminator_has_no_buffers():
     _, critic = networks()
     assert list(critic.discriminator.buffers()) == []
+
+
+def test_no_parameter_of_the_discriminator_learns_from_rounding_alone():
+    """Adding a constant to every score leaves the hinge loss as it is (inside its margins): there must be no such
+    parameter, or AdamW, which takes no notice of a gradient's size, lets it drift."""
+    from audio_vaegan import losses
+
+    torch.manual_seed(0)
+    _, critic = networks()
+    real, fake = critic.discriminator(torch.randn(4, 32, 32))[0], critic.discriminator(torch.randn(4, 32, 32))[0]
+    losses.discriminator_loss("hinge", real, fake).backward()
+    for name, p in critic.discriminator.named_parameters():
+        assert p.grad.abs().max() > 1e-6, name

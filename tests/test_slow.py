@@ -1,11 +1,20 @@
-"""Minutes long: the README's first command and its figures, and the wheel that users install."""
+"""Minutes long: the README's first command and its figures, sudden deaths, and the wheel that users install."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 import venv
 
+import numpy as np
 import pytest
-from conftest import ROOT, run
+import torch
+from conftest import LOOPBACK, ROOT, launch_command, run, train_command
+from safetensors.torch import load_file
+
+from audio_vaegan.training import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -24,6 +33,44 @@ def test_the_quickstart_reaches_its_figures(tmp_path):
     assert len(list((tmp_path / "q" / "sounds").glob("*.wav"))) == 32
     again = run(command)
     assert again.returncode == 0 and again.stdout.count("already there") == 4
+
+
+@pytest.mark.parametrize("objective", ["vaegan", "vae_disl"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_five_kills_at_random_steps_leave_the_same_bits(tmp_path, tiny_recipe, tiny_store, processes, objective):
+    """SIGKILL to every process of the launch at five random moments, in both stages where there are two; the same
+    command each time."""
+    command = launch_command if processes == 2 else train_command
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--train.steps", "40", "--objective", objective]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(command(*words, "--out", whole), LOOPBACK).returncode == 0
+    random = np.random.default_rng(processes)
+    deaths = sorted(random.choice(np.arange(2, 39), 5, replace=False).tolist())
+    for step in deaths:
+        process = subprocess.Popen(
+            command(*words, "--out", killed),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | LOOPBACK,
+            start_new_session=True,
+        )
+        while _steps(killed) < step:
+            assert process.poll() is None, f"ended before step {step}"
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)  # the launcher and its processes share a session
+        process.wait()
+        time.sleep(0.5)
+    assert run(command(*words, "--out", killed), LOOPBACK).returncode == 0
+    a, b = (load_file(checkpoint.latest(r) / "state.safetensors") for r in (whole, killed))
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert (whole / "bundle" / "vaegan.safetensors").read_bytes() == (
+        killed / "bundle" / "vaegan.safetensors"
+    ).read_bytes()
+
+
+def _steps(run):
+    """Steps recorded so far, in all stages."""
+    return sum(len(p.read_text().splitlines()) for p in run.rglob("metrics.jsonl"))
 
 
 def test_the_wheel_carries_recipes_notes_and_page(tmp_path):
@@ -46,7 +93,7 @@ def test_the_wheel_carries_recipes_notes_and_page(tmp_path):
         "assert (share('recipes') / 'quickstart.yaml').is_file() and (share('demo') / 'app.py').is_file()\n"
         "assert (share('recipes') / 'train_vaegan.py').is_file()\n"
         "from pathlib import Path\n"
-        "from audio_vaegan.config import load_recipe\n"
+        "from audio_vaegan.recipe import load_recipe\n"
         "from audio_vaegan.data.sources import find\n"
         "load_recipe(share('recipes') / 'quickstart.yaml')\n"
         "assert sum(f.refused is None for f in find([share('recipes') / 'notes'])) >= 600\n"

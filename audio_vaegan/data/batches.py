@@ -1,6 +1,8 @@
 """Which clips a step sees: a pure function of (seed, step), so that a resumed run sees what it would have seen."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +24,21 @@ def positions(seed: int, step: int, batch: int, count: int) -> NDArray[np.int64]
 
 
 class Clips:
-    """A split of a store in memory-mapped form, with what the VAE-GAN needs of each clip's labels."""
+    """Some clips of a store in memory-mapped form, with what the VAE-GAN needs of each clip's labels.
 
-    def __init__(self, store: Store, split: str, controls: tuple[str, ...]) -> None:
-        self.store = store
-        self.clips = store.split(split)
-        self.length = store.column("length")[self.clips]
-        self.controls = np.empty((len(self.clips), len(controls)), dtype=np.float32)
-        for i, name in enumerate(controls):
-            self.controls[:, i] = store.column(name)[self.clips]
+    `names` are columns of the store; a class, whose name is a label's, comes with the names of its values.
+    """
+
+    def __init__(self, store: Store, rows: NDArray[np.int64], names: Mapping[str, tuple[str, ...]]) -> None:
+        self.store, self.clips, self.names = store, rows, names
+        self.length = store.column("length")[rows]
+        self.controls = np.empty((len(rows), len(names)), dtype=np.float32)
+        for i, (name, classes) in enumerate(names.items()):
+            self.controls[:, i] = store.values(name, classes)[rows]
+
+    def part(self, places: NDArray[np.int64]) -> "Clips":
+        """The clips at some places."""
+        return Clips(self.store, self.clips[places], self.names)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -42,6 +50,21 @@ class Clips:
             torch.from_numpy(self.controls[rows]),
             torch.from_numpy(self.length[rows]),
         )
+
+
+def hold_out(sources: NDArray[Any], share: float, most: int = 64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of clips that stay for training, and of those set aside for validation.
+
+    `sources` names the file of each clip: all clips of a file are on one side. The files set aside are spread evenly,
+    about `share` of them, until they hold `most` clips; with a single file none is.
+    """
+    names, first, counts = np.unique(sources, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    wanted = min(round(share * len(names)), len(names) - 1, most)
+    chosen = order[((np.arange(wanted) + 0.5) * len(names) / max(1, wanted)).astype(np.int64)]
+    chosen = chosen[np.cumsum(counts[chosen]) <= most]
+    aside = np.isin(sources, names[chosen])
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
 def frame_mask(length: Tensor, frames: int, hop: int) -> Tensor:

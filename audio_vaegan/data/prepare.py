@@ -22,7 +22,7 @@ from tqdm import tqdm
 from audio_vaegan.audio import SUFFIXES, BadAudio, peak_dbfs, read, to_pcm16
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.groups import connected, splits
-from audio_vaegan.data.sources import SourceFile, find
+from audio_vaegan.data.sources import SourceFile, choose, find
 from audio_vaegan.data.store import SCHEMA, SPLITS, VERSION, Store
 from audio_vaegan.descriptors import yin
 from audio_vaegan.errors import UserError
@@ -54,7 +54,7 @@ def prepare(paths: list[Path], recipe: Recipe, out: Path, overwrite: bool = Fals
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
     out = out.resolve()
-    files = find(paths)
+    files = [choose(f, recipe.data) for f in find(paths)]
     hashes = [None if f.refused else _hash(f) for f in tqdm(files, desc="read", unit="file", delay=2)]
     plan = _plan(files, hashes, recipe)
     if not overwrite and (out / "store.json").is_file():

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from audio_vaegan.audio import SUFFIXES
+from audio_vaegan.config import DataConfig
 from audio_vaegan.data.nsynth import DRUM_BANK
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import MARK, printable, read_json
@@ -96,6 +97,23 @@ def folder(root: Path) -> Iterator[SourceFile]:
         yield SourceFile(path, relative, relative, {}, f"cannot be opened ({error.strerror})")
 
 
+LABELS = ("instrument_str", "instrument_family_str", "instrument_source_str", "pitch", "velocity")
+
+
+def choose(file: SourceFile, data: DataConfig) -> SourceFile:
+    """The file, refused when its labels are not among those that the recipe keeps."""
+    if file.refused:
+        return file
+    for name, wanted in data.keep.items():
+        if file.labels.get(name) not in wanted:
+            return replace(file, refused=f"left out by data.keep: {name} is {printable(str(file.labels.get(name)))}")
+    low, high = data.keep_pitch
+    pitch = file.labels.get("pitch")
+    if isinstance(pitch, int | float) and not low <= pitch <= high:
+        return replace(file, refused=f"left out by data.keep_pitch: pitch {pitch:g} lies outside {low:g} ... {high:g}")
+    return file
+
+
 def nsynth(root: Path) -> Iterator[SourceFile]:
     """The notes of `examples.json`, with their labels; a group is an instrument, or `split_group` where given.
 
@@ -109,7 +127,7 @@ def nsynth(root: Path) -> Iterator[SourceFile]:
     for path in sorted(audio.iterdir()) if audio.is_dir() else []:
         there.setdefault(path.stem, []).append(path)
     for name, note in notes.items():
-        labels = {k: note.get(k) for k in ("instrument_str", "instrument_family_str", "pitch", "velocity")}
+        labels = {k: note.get(k) for k in LABELS}
         if note.get("bank") == DRUM_BANK:
             labels["pitch"] = None
         group = str(note.get("split_group") or note.get("instrument_str") or name)

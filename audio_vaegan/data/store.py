@@ -6,6 +6,7 @@ STORE/store.json            version, MelConfig, sample rate, clip length, shards
       report.json           every input file: used, or dropped and why
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,22 @@ class Store:
     def column(self, name: str) -> NDArray[Any]:
         """A column of the table; null numbers become NaN."""
         return self.items.column(name).to_numpy(zero_copy_only=False)
+
+    def label(self, name: str) -> list[str | None]:
+        """A label of every clip as text; None where a clip has none."""
+        found = (json.loads(text).get(name) for text in self.items.column("labels").to_pylist())
+        return [None if value is None else str(value) for value in found]
+
+    def label_names(self) -> list[str]:
+        """The labels that clips of this store have."""
+        return sorted({name for text in self.items.column("labels").unique().to_pylist() for name in json.loads(text)})
+
+    def values(self, name: str, classes: tuple[str, ...] = ()) -> NDArray[np.float32]:
+        """A control of every clip: a column, or with `classes` the place of the clip's label among them; else NaN."""
+        if not classes:
+            return self.column(name).astype(np.float32)
+        place = {c: float(i) for i, c in enumerate(classes)}
+        return np.array([place.get(v or "", np.nan) for v in self.label(name)], dtype=np.float32)
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Clip numbers of a split, ascending."""

@@ -21,7 +21,7 @@ Rows = NDArray[np.int64]
 
 def pick(store: Store, split: str, most: int | None, fallback: bool = False) -> Rows:
     """At most `most` clips of a split, spread evenly over it; with `fallback`, of another split if it is empty."""
-    for name in (split, *SPLITS) if fallback else (split,):
+    for name in (split, *reversed(SPLITS)) if fallback else (split,):
         rows = store.split(name)
         if len(rows):
             break
@@ -43,7 +43,7 @@ class Held:
         self.audio = torch.from_numpy(store.read(clips))
         self.groups = store.column("group")[clips].tolist()
         self.names = [str(s).split("/")[-1].rsplit(".", 1)[0] for s in store.column("source")[clips]]
-        labels = {n: torch.from_numpy(store.column(n)[clips].astype(np.float32)) for n in model.controls}
+        labels = {n: torch.from_numpy(store.values(n, c.classes)[clips]) for n, c in model.controls.items()}
         length = torch.from_numpy(store.column("length")[clips])
         self.sound: Sound = model.encode_batch(self.audio, labels, length)
         self.mel = model.log_mel(self.audio)
@@ -75,7 +75,7 @@ def evaluate(
     if "pitch" not in model.controls:
         raise UserError("this model has no pitch control, and evaluate judges pitch; nothing to measure yet")
     with Judge(workers) as judge:
-        for split in ("test_note", "test_instrument"):
+        for split in ("test_note", "test_instrument") if model.encodes else ():  # a GAN has samples alone
             rows = pick(store, split, clips)
             if not len(rows):
                 continue

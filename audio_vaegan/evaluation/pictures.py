@@ -60,7 +60,8 @@ def curves(records: Sequence[dict[str, Any]], panels: Mapping[str, Sequence[str]
         ax.set_xlabel("step", fontsize=8)
         ax.tick_params(labelsize=7)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=7)
+        if ax.lines:
+            ax.legend(fontsize=7)
     return _png(figure)
 
 

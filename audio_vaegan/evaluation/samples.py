@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from audio_vaegan.audio import write
 from audio_vaegan.data.store import Store
@@ -16,19 +17,25 @@ from audio_vaegan.sound_model import SoundModel
 def write_samples(bundle: Bundle, store: Store, folder: Path, step: int, count: int = 4) -> None:
     """`step-N.png` (real, reconstructed, moved, sampled) and `step-N-sample-K.wav` in `folder`."""
     model = SoundModel(bundle)
-    held = Held(model, store, pick(store, "test_note", count, fallback=True))
-    sampled = model.sample(len(held.clips), seed=0)
-    columns = [held.mel, model.decode_mel(held.sound).cpu()]
-    titles = ["real", "reconstructed"]
-    for name, control in model.controls.items():
-        target = np.where(held.sound.controls[name].numpy() < control.mean, control.high, control.low)
-        moved = held.sound.controls | {name: held.sound.controls[name].new_tensor(target)}
-        columns.append(model.decode_mel(model.replace_controls(held.sound, moved)).cpu())
-        titles.append(f"{name} moved")
+    rows = pick(store, "test_note", count, fallback=True)
+    sampled = model.sample(len(rows), seed=0)
+    columns, titles = [model.log_mel(torch.from_numpy(store.read(rows)))], ["real"]
+    if model.encodes:
+        sound = Held(model, store, rows).sound
+        columns.append(model.decode_mel(sound).cpu())
+        titles.append("reconstructed")
+        for name, control in model.controls.items():
+            target = np.where(
+                sound.controls[name].numpy() < (control.low + control.high) / 2, control.high, control.low
+            )
+            moved = sound.controls | {name: sound.controls[name].new_tensor(target)}
+            columns.append(model.decode_mel(model.replace_controls(sound, moved)).cpu())
+            titles.append(f"{name} moved")
     columns.append(sampled.mel)
     titles.append("sampled")
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [[c[i].numpy() for c in columns] for i in range(len(held.clips))]
-    write_atomic(folder / f"step-{step:08d}.png", mel_grid(rows, titles, held.names, model.recipe.mel))
+    grid = [[c[i].numpy() for c in columns] for i in range(len(rows))]
+    names = [str(s).split("/")[-1].rsplit(".", 1)[0] for s in store.column("source")[rows]]
+    write_atomic(folder / f"step-{step:08d}.png", mel_grid(grid, titles, names, model.recipe.mel))
     for i, audio in enumerate(sampled.audio):
         write(folder / f"step-{step:08d}-sample-{i}.wav", audio.numpy(), model.sample_rate, f"step {step}")

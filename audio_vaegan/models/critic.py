@@ -26,7 +26,8 @@ class ScaleDiscriminator(nn.Module):
         self.convs = nn.ModuleList(
             weight_norm(nn.Conv2d(a, b, (5, 5), stride=2, padding=2)) for a, b in pairwise(sizes)
         )
-        self.score = weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1))
+        # No bias: inside the hinge's margins its gradient is rounding alone, which AdamW would blow up to a drift.
+        self.score = weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1, bias=False))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         features = []
@@ -46,10 +47,11 @@ class Discriminator(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(ScaleDiscriminator(config.disc_channels) for _ in range(config.disc_scales))
 
-    def forward(self, mel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, mel: Tensor, first: int = 0) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores and features from scale `first` on, whose resolution `mel` already has."""
         x = mel.unsqueeze(1)
         scores, features = [], []
-        for scale in self.scales:
+        for scale in list(self.scales)[first:]:
             score, feature = scale(x)
             scores.append(score)
             features.extend(feature)
@@ -85,18 +87,20 @@ class ControlHeads(nn.Module):
 
 
 class Critic(nn.Module):
-    """Discriminator and heads under one forward, as DDP wants it.
+    """Discriminator and heads under one forward, as DDP wants it. Without an adversary it has the heads alone.
 
     `forward(judged, heard)`: scores of `judged` and logits of `heard`; the heads learn from real sounds alone.
     """
 
-    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int) -> None:
+    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int, adversary: bool = True) -> None:
         super().__init__()
-        self.discriminator = Discriminator(config)
+        self.discriminator = Discriminator(config) if adversary else None
         self.heads = ControlHeads(config, controls, n_mels)
 
-    def forward(self, judged: Tensor, heard: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        scores, _ = self.discriminator(judged)
+    def forward(self, judged: Tensor | None, heard: Tensor, first: int = 0) -> tuple[list[Tensor], list[Tensor]]:
+        scores: list[Tensor] = []
+        if self.discriminator is not None and judged is not None:
+            scores, _ = self.discriminator(judged, first)
         return scores, self.heads(heard)
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from audio_vaegan.config import ModelConfig
-from audio_vaegan.layers import ConvNeXtBlock, Downsample
+from audio_vaegan.layers import Attention, ConvNeXtBlock, Downsample
 
 
 class Encoder(nn.Module):
@@ -20,6 +20,8 @@ class Encoder(nn.Module):
         self.fine = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(early))
         self.down = Downsample(config.width, config.width)
         self.coarse = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(config.encoder_blocks - early))
+        if config.attention_heads:
+            self.coarse.append(Attention(config.width, config.attention_heads))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.leave = nn.Linear(config.width * -(-frames // 4), 2 * config.timbre_dim)
 

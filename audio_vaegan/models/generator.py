@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_vaegan.config import MelConfig, ModelConfig
-from audio_vaegan.layers import ConvNeXtBlock, Upsample
+from audio_vaegan.layers import Attention, ConvNeXtBlock, Upsample
 from audio_vaegan.mel import HarmonicComb
 from audio_vaegan.models.controls import Control, ControlEmbedding
 
@@ -18,7 +18,12 @@ class Generator(nn.Module):
     condition alone, which is constant over the clip, so that codes off the beaten track do not flutter.
     Shape: timbre `[B, D]`, standardised controls `[B, C]`, defined `[B, C]` bool ->
     normalised log-mel `[B, n_mels, T]`.
+
+    `fade_in` < 1 is for progressive growing: at 0 the spectrogram is read off the coarse blocks alone, a quarter of the
+    frames, each repeated; between, it fades into the whole generator's.
     """
+
+    fade_in: float = 1.0
 
     def __init__(self, config: ModelConfig, controls: Sequence[Control], mel: MelConfig, frames: int) -> None:
         super().__init__()
@@ -31,6 +36,8 @@ class Generator(nn.Module):
         block = {"kernel": config.kernel, "expansion": config.expansion, "condition_dim": width}
         early = config.generator_blocks // 2
         self.coarse = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(early))
+        if config.attention_heads:
+            self.coarse.append(Attention(width, config.attention_heads, width))
         self.up = Upsample(width)
         self.fine = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(config.generator_blocks - early))
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -46,13 +53,22 @@ class Generator(nn.Module):
         x = self.start.expand(len(condition), -1, -1)
         for block in self.coarse:
             x = block(x, condition)
+        comb = None if self.pitch is None else self._comb(controls[:, self.pitch], defined[:, self.pitch])
+        coarse = None
+        if self.fade_in < 1:
+            coarse = self._read(x, comb).repeat_interleave(4, dim=2)[..., : self.frames]
+            if self.fade_in == 0:
+                return coarse
         x = self.up(x)[:, : self.frames]
-        comb = None
-        if self.pitch is not None:
-            comb = self._comb(controls[:, self.pitch], defined[:, self.pitch])
+        if comb is not None:
             x = x + self.place(comb)
         for block in self.fine:
             x = block(x, condition)
+        mel = self._read(x, comb)
+        return mel if coarse is None else torch.lerp(coarse, mel, self.fade_in)
+
+    def _read(self, x: Tensor, comb: Tensor | None) -> Tensor:
+        """`[B, T, width]` -> log-mel `[B, n_mels, T]`: an envelope, and how much of the comb to use."""
         envelope, contrast = self.leave(self.norm(x)).chunk(2, dim=-1)
         return (envelope if comb is None else torch.addcmul(envelope, contrast, comb)).transpose(1, 2)
 

@@ -39,10 +39,10 @@ class Plan:
 class Decoded:
     """What one forward of training returns."""
 
-    mean: Tensor  # [B, D]
+    mean: Tensor  # [B, D]; B is 0 without an encoder
     log_variance: Tensor  # [B, D]
     reconstruction: Tensor  # [B, n_mels, T], gradient reaches the encoder
-    fakes: Tensor  # [J + M, n_mels, T], gradient stops at the codes
+    fakes: Tensor  # [J + M, n_mels, T], gradient stops at the codes (routing `larsen`)
 
 
 class VaeGan(nn.Module):
@@ -61,7 +61,8 @@ class VaeGan(nn.Module):
         self.normalisation = normalisation
         self.timbre_dim = recipe.model.timbre_dim
         n_mels, frames = recipe.mel.n_mels, recipe.mel.frames(recipe.data.clip_samples)
-        self.encoder = Encoder(recipe.model, n_mels, frames)
+        self.joint = recipe.routing == "joint"
+        self.encoder = Encoder(recipe.model, n_mels, frames) if recipe.encodes else None
         self.generator = Generator(recipe.model, controls, recipe.mel, frames)
         self.register_buffer("control_mean", table(controls, "mean"), persistent=False)
         self.register_buffer("control_deviation", table(controls, "deviation"), persistent=False)
@@ -80,16 +81,23 @@ class VaeGan(nn.Module):
         """Encode, then decode [z, z.detach() of the judged items, the plan's fakes] in one batch.
 
         Shape: normalised mel `[B, n_mels, T]`, controls and defined `[B, C]`, noise `[B, D]`.
-        The gradient of what judges `fakes` cannot reach the encoder (Larsen et al. 2016, algorithm 1).
+        With routing `larsen` the gradient of what judges `fakes` cannot reach the encoder (Larsen et al. 2016,
+        algorithm 1); `joint` leaves out the detach. Without an encoder only the plan's prior samples are decoded.
         """
-        mean, log_variance = (x.float() for x in self.encoder(mel))  # autocast ends at the code
-        code = mean + (0.5 * log_variance).exp() * noise
-        frozen = code.detach()
-        repitched = torch.where(plan.source.unsqueeze(-1) >= 0, frozen[plan.source.clamp_min(0)], plan.timbre)
+        count = len(mel) if self.encoder is not None else 0
+        code = noise[:0]
+        mean = log_variance = code
+        if self.encoder is not None:
+            mean, log_variance = (x.float() for x in self.encoder(mel))  # autocast ends at the code
+            code = mean + (0.5 * log_variance).exp() * noise
+        shared = code if self.joint else code.detach()
+        fakes = plan.timbre
+        if count:
+            fakes = torch.where(plan.source.unsqueeze(-1) >= 0, shared[plan.source.clamp_min(0)], fakes)
         decoded = self.generator(
-            torch.cat([code, frozen[plan.judged], repitched]),
-            torch.cat([controls, controls[plan.judged], plan.controls]),
-            torch.cat([defined, defined[plan.judged], plan.defined]),
+            torch.cat([code, shared[plan.judged], fakes]),
+            torch.cat([controls[:count], controls[plan.judged], plan.controls]),
+            torch.cat([defined[:count], defined[plan.judged], plan.defined]),
         )
         decoded = decoded.float()
-        return Decoded(mean, log_variance, decoded[: len(mel)], decoded[len(mel) :])
+        return Decoded(mean, log_variance, decoded[:count], decoded[count:])

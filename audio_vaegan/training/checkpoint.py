@@ -1,11 +1,12 @@
-"""Checkpoints of a run: whole or not at all, without pickle, the last few kept.
+"""Checkpoints of a run: whole or not at all, without pickle, the last few and the best kept.
 
 RUN/checkpoints/step-00000250/state.safetensors holds every tensor (weights, averages, both optimisers), state.json the
-step. No random state is needed: everything random is a function of (seed, step).
+step, the best step, and what the monitor counts. No random state is needed: all of it is a function of (seed, step).
 """
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -33,21 +34,28 @@ def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save(run: Path, step: int, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], keep: int) -> Path:
-    """Write the checkpoint after `step` steps; then remove all but the last `keep`. Main process only."""
+def save(
+    run: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], state: dict[str, Any], keep: int
+) -> Path:
+    """Write a checkpoint of `state["step"]` steps; then remove all but the last `keep` and the best. Main process only.
+
+    `state` is plain JSON: the step, what the monitor counts, and the best checkpoint so far.
+    """
     tensors = {f"{n}/{k}": v for n, m in modules.items() for k, v in m.state_dict().items()}
     tensors |= {f"{n}/{k}": v for n, o in optimizers.items() for k, v in optimizer_tensors(o).items()}
-    folder = run / FOLDER / f"step-{step:08d}"
+    folder = run / FOLDER / f"step-{state['step']:08d}"
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / "state.safetensors")
-    write_json(temporary / "state.json", {"step": step})
+    write_json(temporary / "state.json", state)
     fsync_tree(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
+    best = (state.get("best") or {}).get("step")
     for old in _all(run)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old.name != f"step-{best or 0:08d}":
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
@@ -61,8 +69,8 @@ def latest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> int:
-    """Restore a checkpoint into modules and optimisers. Returns the number of steps done."""
+def read(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint, by owner and name."""
     try:
         tensors = load_file(folder / "state.safetensors")
     except (OSError, SafetensorError) as e:
@@ -73,6 +81,12 @@ def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Opti
     for key, value in tensors.items():
         owner, _, name = key.partition("/")
         parts.setdefault(owner, {})[name] = value
+    return parts
+
+
+def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> dict[str, Any]:
+    """Restore a checkpoint into modules and optimisers. Returns its state: the number of steps done, and more."""
+    parts = read(folder)
     try:
         for name, module in modules.items():
             module.load_state_dict(parts.get(name, {}))
@@ -82,6 +96,7 @@ def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Opti
         reason = " ".join(str(e).split())[:200]
         raise UserError(f"{folder}: does not fit this recipe ({reason}); choose another --out") from None
     try:
-        return int(read_json(folder / "state.json", "checkpoint")["step"])
+        state = read_json(folder / "state.json", "checkpoint")
+        return dict(state) | {"step": int(state["step"])}
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{folder}: damaged checkpoint (state.json); remove this folder") from None

@@ -1,9 +1,7 @@
-"""The step loop: launch guards, resuming, checkpoints, metrics, samples, and a clean way out at Ctrl-C."""
+"""The step loop: resuming, checkpoints, validation, monitor, metrics, samples, and a clean way out at Ctrl-C."""
 
-import json
-import math
-import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +10,19 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import Failure, UserError
-from audio_vaegan.files import mark, read_json, write_atomic, write_json
 from audio_vaegan.training import checkpoint
+from audio_vaegan.training.monitor import Monitor, better, not_finite
+from audio_vaegan.training.run_folder import Log, claim
+from audio_vaegan.training.trackers import Trackers
 
-SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+Samples = Callable[[Path, int], None]
 
 
 class Task(Protocol):
@@ -35,39 +35,8 @@ class Task(Protocol):
     def parameters(self) -> dict[str, int]: ...
     def step(self, step: int) -> dict[str, Tensor]: ...
     def cost(self, step: int) -> float: ...
+    def validate(self) -> dict[str, float]: ...
     def export(self, out: Path, steps: int) -> str: ...
-
-
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """An Accelerator for CPU, one GPU or DDP; every other launch is refused with the way that works."""
-    launched, wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), recipe.train.mixed_precision
-    if launched not in ("no", wanted):
-        raise UserError(
-            f"launched with mixed precision {launched}, the recipe says {wanted}; leave it out of the launch and say "
-            "--train.mixed_precision bf16 (fp16 is not supported: two optimisers, one loss scale)"
-        )
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    mend = f"launch with: accelerate launch --multi_gpu --num_processes {world} ... (no GPUs: ACCELERATE_USE_CPU=true)"
-    if world > 1 and "MASTER_ADDR" not in os.environ:
-        raise UserError(f"WORLD_SIZE is {world}, but no launcher started this process; {mend}")
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=recipe.train.mixed_precision)
-    if accelerator.distributed_type not in SUPPORTED:
-        raise UserError(
-            f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP"
-        )
-    if world != accelerator.num_processes:
-        raise UserError(f"{world} processes, but each believes it is one of {accelerator.num_processes}; {mend}")
-    _use_all_cores(accelerator)
-    set_seed(recipe.seed)
-    return accelerator
-
-
-def _use_all_cores(accelerator: Accelerator) -> None:
-    """On a CPU, share the cores among the processes: `accelerate launch` leaves each with one thread unless told."""
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if launched and accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class Stop:
@@ -90,132 +59,177 @@ class Stop:
         self.asked = True
 
 
-def train(
-    recipe: Recipe,
-    store_hash: str,
-    accelerator: Accelerator,
-    task: Task,
-    run: Path,
-    samples: Callable[[Path, int], None] | None = None,
-) -> bool:
-    """Train `task` in the folder `run`, from its last checkpoint if there is one. True when all steps are done.
+class Window:
+    """Means of the loss terms since the last record, kept on the device until they are asked for."""
 
-    `samples(folder, step)` is called by the main process at every checkpoint.
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            self.sums[name] = self.sums[name] + value.float() if name in self.sums else value.float()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def mean(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over steps and ranks."""
+        stacked = torch.stack([v / self.counts[k] for k, v in self.sums.items()])
+        mean = accelerator.reduce(stacked, reduction="mean")
+        return {k: round(v, 6) for k, v in zip(self.sums, mean.tolist(), strict=True)}
+
+
+class Engine:
+    """One run: a task trained in a folder, from its last checkpoint if there is one.
+
+    `given` is the recipe as the user gave it, where it differs from that of the task (a stage of two).
     """
-    main = accelerator.is_main_process
-    _claim(run, recipe, store_hash, accelerator)
-    last = checkpoint.latest(run)
-    start = checkpoint.load(last, task.modules, task.optimizers) if last else 0
-    steps, every = recipe.train.steps, recipe.train.checkpoint_every
-    if start >= steps:
-        accelerator.print(f"{run}: already trained ({steps} steps)")
-        if main and not (run / "bundle" / "config.json").exists():
-            _save_bundle(task, run, steps)
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        store_hash: str,
+        accelerator: Accelerator,
+        task: Task,
+        run: Path,
+        samples: Samples | None = None,
+        given: Recipe | None = None,
+    ) -> None:
+        self.recipe, self.accelerator, self.task, self.run, self.samples = recipe, accelerator, task, run, samples
+        claim(run, given or recipe, store_hash, accelerator)
+        last = checkpoint.latest(run)
+        self.state: dict[str, Any] = {"step": 0}
+        if last:
+            self.state = checkpoint.load(last, task.modules, task.optimizers)
+        self.start: int = self.state["step"]
+        _same_everywhere(self.start, accelerator, run)
+        self.monitor = Monitor(recipe, self.state.get("strikes"))
+        by = recipe.train.best_by
+        self.best_by = by if by != "auto" else "val_mel" if recipe.encodes else "val_samples"
+
+    def train(self) -> bool:
+        """True when all steps are done; False when the run was interrupted, saved and can go on."""
+        steps, accelerator = self.recipe.train.steps, self.accelerator
+        if accelerator.is_main_process and self._is_best(self.start):
+            self._export_best(self.start)  # a death between the checkpoint and its bundle
+        if self.start >= steps:
+            accelerator.print(f"{self.run}: already trained ({steps} steps)")
+            if accelerator.is_main_process and not (self.run / "bundle" / "config.json").exists():
+                self._export("bundle", steps)
+            return True
+        if self.start:
+            accelerator.print(f"{self.run}: going on from step {self.start}")
+        trackers = Trackers(accelerator, self.recipe, self.start)
+        with Stop() as stop, self._bar() as bar:
+            done = self._loop(stop, bar, trackers)
+        trackers.close()
+        if done < steps:
+            accelerator.print(f"stopped after step {done} of {steps}; the same command goes on from there")
+            return False
+        if accelerator.is_main_process:
+            self._export("bundle", steps)
+        accelerator.wait_for_everyone()
         return True
-    if start:
-        accelerator.print(f"{run}: going on from step {start}")
-    log = _Log(run / "metrics.jsonl", start) if main else None
-    began, done_before = time.monotonic(), start
-    with Stop() as stop, _bar(task, start, steps, main) as bar:
-        for step in range(start, steps):
-            terms = task.step(step)
-            bar.update(task.cost(step))
+
+    def _loop(self, stop: Stop, bar: "tqdm[Any]", trackers: Trackers) -> int:
+        """Train until the end or until asked to stop. Returns the number of steps done."""
+        t, accelerator = self.recipe.train, self.accelerator
+        log = Log(self.run / "metrics.jsonl", self.start) if accelerator.is_main_process else None
+        began, recorded, looked = time.monotonic(), Window(), Window()
+        for step in range(self.start, t.steps):
+            terms = self.task.step(step)
+            recorded.add(terms)
+            looked.add(terms)
+            bar.update(self.task.cost(step))
             done = step + 1
             stopping = _any_rank(stop.asked, accelerator)
-            saving = done % every == 0 or done == steps or stopping
-            logging = done % recipe.train.log_every == 0 or done == steps
-            if logging or saving:
-                values = _mean_over_ranks(terms, accelerator)
-                _check(values, done, run)
-                if log and logging:
-                    rate = (done - done_before) * recipe.train.batch_size / (time.monotonic() - began)
-                    log.write({"step": done, **values, "clips_per_second": round(rate, 2)})
-                    bar.set_postfix_str(
-                        f"step {done}/{steps}, {rate:.0f} clips/s, mel {values.get('mel', math.nan):.3f}"
-                    )
-            if saving:
-                if main:
-                    checkpoint.save(run, done, task.modules, task.optimizers, recipe.train.keep_checkpoints)
-                    if samples and not stopping:
-                        samples(run / "samples", done)
-                accelerator.wait_for_everyone()
-            if stopping and done < steps:
+            due = done % t.checkpoint_every == 0 or done == t.steps
+            if done % t.log_every == 0 or due or stopping:
+                values = recorded.mean(accelerator)
+                recorded = Window()
+                self._check(values, done)
+                rate = (done - self.start) * t.batch_size / (time.monotonic() - began)
+                record: dict[str, Any] = {"step": done, **values, "clips_per_second": round(rate, 2)}
+                if due:
+                    record |= self._look(done, looked.mean(accelerator))
+                    looked = Window()
+                if log:
+                    log.write(record)
+                trackers.log(record, done)
+                shown = f"mel {values['mel']:.3f}" if "mel" in values else f"D {values.get('disc', 0):.3f}"
+                bar.set_postfix_str(f"step {done}/{t.steps}, {rate:.0f} clips/s, {shown}")
+            if due or stopping:
+                self._save(done, due, trackers)
+            if stopping and done < t.steps:
                 bar.close()
-                accelerator.print(f"stopped after step {done} of {steps}; the same command goes on from there")
-                return False
-    if main:
-        _save_bundle(task, run, steps)
-    accelerator.wait_for_everyone()
-    return True
+                return done
+        return t.steps
 
+    def _look(self, done: int, terms: dict[str, float]) -> dict[str, Any]:
+        """Validate, let the monitor look, remember the best. Returns what goes into the record of this step."""
+        figures: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            figures = self.task.validate()
+        (figures,) = broadcast_object_list([figures])
+        self._check(figures, done)
+        warnings = self.monitor.look(done, terms, figures)
+        settled = done >= self.recipe.train.growing * self.recipe.train.steps
+        if settled and better(figures, self.best_by, self.state.get("best")):
+            self.state["best"] = {"step": done, "by": self.best_by, "value": figures[self.best_by]}
+        for words in warnings if self.accelerator.is_main_process else ():
+            tqdm.write(f"warning: {words}", file=sys.stderr)
+        return figures | ({"warnings": warnings} if warnings else {})
 
-def _bar(task: Task, start: int, steps: int, shown: bool) -> "tqdm[Any]":
-    """A bar in units of work, not of steps, because later steps cost more: so the time left is right from the start."""
-    costs = [task.cost(step) for step in range(steps)]
-    style = "{desc} {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left  {postfix}"
-    return tqdm(total=sum(costs), initial=sum(costs[:start]), desc="train", bar_format=style, disable=not shown)
-
-
-def _save_bundle(task: Task, run: Path, steps: int) -> None:
-    digest = task.export(run / "bundle", steps)
-    print(f"{run / 'bundle'}: model {digest[:12]}")
-
-
-def _claim(run: Path, recipe: Recipe, store_hash: str, accelerator: Accelerator) -> None:
-    """Make the run folder, or check that it belongs to the same recipe and store."""
-    mine = {"recipe": recipe.model_dump(mode="json"), "store": store_hash}
-    if (run / "run.json").exists():
-        theirs: Any = read_json(run / "run.json", "--out")
-        if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
-            raise UserError(f"--out {run}: damaged (run.json); choose another --out")
-        differences = _differences(theirs.get("recipe", {}), mine["recipe"])
-        if theirs.get("store") != store_hash:
-            differences.append("the store's content")
-        if differences:
-            raise UserError(
-                f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out"
+    def _save(self, done: int, due: bool, trackers: Trackers) -> None:
+        """Checkpoint, best bundle and samples by the main process; then every process stops if the monitor says so."""
+        _agree(self.task.modules, self.accelerator)
+        self.state |= {"step": done, "strikes": self.monitor.strikes}
+        if self.accelerator.is_main_process:
+            keep = self.recipe.train.keep_checkpoints
+            checkpoint.save(self.run, self.task.modules, self.task.optimizers, self.state, keep)
+            if self._is_best(done):
+                self._export_best(done)
+            if self.samples and due:
+                self.samples(self.run / "samples", done)
+                trackers.show(self.run / "samples", done)
+        self.accelerator.wait_for_everyone()
+        fatal = self.monitor.fatal(done) if due else None
+        if fatal:
+            raise Failure(
+                f"training stopped at step {done}: {fatal} at three checkpoints in a row (the warning above says "
+                f"more); {self.run} is saved: change the recipe and choose another --out, or go on regardless by the "
+                "same command with --train.monitor warn"
             )
-    elif run.exists() and (not run.is_dir() or any(not p.name.startswith(".") for p in run.iterdir())):
-        raise UserError(f"--out {run}: exists and is not a run folder; choose another name")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not (run / "run.json").exists():
-        run.mkdir(parents=True, exist_ok=True)
-        mark(run, "run")
-        write_json(run / "run.json", mine)
-    accelerator.wait_for_everyone()
 
+    def _is_best(self, step: int) -> bool:
+        return bool(step) and (self.state.get("best") or {}).get("step") == step
 
-def _differences(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = sorted(a.keys() | b.keys())
-        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".lstrip("."))]
-    return [] if a == b else [f"{path}: {a} != {b}"]
+    def _export_best(self, step: int) -> None:
+        try:
+            self.task.export(self.run / "best", step)
+        except UserError as e:  # something of the user's lies there: no reason to lose a run
+            tqdm.write(f"warning: the best model so far was not written: {e}", file=sys.stderr)
 
+    def _bar(self) -> "tqdm[Any]":
+        """A bar in units of work, not of steps: later steps cost more, and the time left is right from the start."""
+        costs = [self.task.cost(step) for step in range(self.recipe.train.steps)]
+        style = "{desc} {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left  {postfix}"
+        shown = self.accelerator.is_main_process
+        done = sum(costs[: self.start])
+        return tqdm(total=sum(costs), initial=done, desc="train", bar_format=style, disable=not shown, smoothing=0)
 
-class _Log:
-    """`metrics.jsonl`, one line a record; lines that a resumed run will write again are dropped first."""
+    def _export(self, name: str, steps: int) -> None:
+        digest = self.task.export(self.run / name, steps)
+        print(f"{self.run / name}: model {digest[:12]}")
 
-    def __init__(self, path: Path, start: int) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line that a sudden death cut short
-                if record["step"] <= start:
-                    kept.append(line)
-        write_atomic(path, "".join(line + "\n" for line in kept))
-        self.file = path.open("a", buffering=1)
-
-    def write(self, record: dict[str, Any]) -> None:
-        self.file.write(json.dumps(record) + "\n")
-
-
-def _mean_over_ranks(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
-    stacked = torch.stack([v.float() for v in terms.values()])
-    mean = accelerator.reduce(stacked, reduction="mean")
-    return {k: round(v, 6) for k, v in zip(terms, mean.tolist(), strict=True)}
+    def _check(self, values: dict[str, float], step: int) -> None:
+        bad = not_finite(values)
+        if bad:
+            last = checkpoint.latest(self.run)
+            saved = f"the checkpoint {last.name} in {self.run} is whole" if last else "no checkpoint was written yet"
+            raise Failure(
+                f"training failed at step {step}: {', '.join(bad[:3])} became NaN or infinite; {saved}; "
+                "train with a smaller --train.learning_rate into another --out"
+            )
 
 
 def _any_rank(flag: bool, accelerator: Accelerator) -> bool:
@@ -225,12 +239,20 @@ def _any_rank(flag: bool, accelerator: Accelerator) -> bool:
     return float(accelerator.reduce(value, reduction="sum").item()) > 0
 
 
-def _check(values: dict[str, float], step: int, run: Path) -> None:
-    bad = [k for k, v in values.items() if not math.isfinite(v)]
-    if bad:
-        last = checkpoint.latest(run)
-        raise Failure(
-            f"training failed at step {step}: {', '.join(bad[:3])} became NaN or infinite; "
-            + (f"the checkpoint {last.name} in {run} is whole; " if last else "no checkpoint was written yet; ")
-            + "train with a smaller --train.learning_rate into another --out"
+def _same_everywhere(start: int, accelerator: Accelerator, run: Path) -> None:
+    steps = accelerator.gather(torch.tensor([start], device=accelerator.device)).tolist()
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"--out {run}: not every process sees its checkpoints; it must be on storage that all nodes share"
         )
+
+
+def _agree(modules: dict[str, nn.Module], accelerator: Accelerator) -> None:
+    """Raise Failure when the processes' weights have drifted apart, which DDP itself never notices."""
+    if accelerator.num_processes == 1:
+        return
+    weights = [p.detach() for m in modules.values() for p in m.parameters()]
+    norms = torch.stack(torch._foreach_norm(weights)).double()
+    everywhere = accelerator.gather(norms.unsqueeze(0))
+    if not torch.allclose(everywhere, everywhere[:1], rtol=1e-6, atol=0):
+        raise Failure("the processes' weights differ: a fault in the training step; please report it with the recipe")

@@ -5,17 +5,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 import yaml
 from accelerate import Accelerator
+from torch import Tensor
 
 from audio_vaegan.arguments import Parser
-from audio_vaegan.config import Recipe, load_recipe, split_overrides
+from audio_vaegan.config import Recipe
 from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
 from audio_vaegan.models.bundle import Bundle
-from audio_vaegan.training.engine import make_accelerator, train
+from audio_vaegan.models.critic import Discriminator
+from audio_vaegan.recipe import load_recipe, split_overrides
+from audio_vaegan.training import checkpoint
+from audio_vaegan.training.accelerator import launched_precision, make_accelerator
+from audio_vaegan.training.engine import Engine
+from audio_vaegan.training.run_folder import claim
 from audio_vaegan.training.vaegan import VaeGanTask
 
 Samples = Callable[[Bundle, Store, Path, int], None]
@@ -23,10 +31,10 @@ INTERRUPTED = 130
 
 
 def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> int:
-    """Train the VAE-GAN as the command line says. Returns the exit code; raises UserError and Failure."""
+    """Train as the command line says. Returns the exit code; raises UserError and Failure."""
     parser = Parser(
-        description="Train the VAE-GAN on a store. The same command goes on where a run was stopped.",
-        epilog="Any value of the recipe can be changed: --train.steps 200 --model.width 256 --seed 3",
+        description="Train a model on a store. The same command goes on where a run was stopped.",
+        epilog="Any value of the recipe can be changed: --train.steps 200 --model.width 256 --objective gan --seed 3",
         allow_abbrev=False,
     )
     parser.add_argument("--recipe", type=Path, required=True, help="YAML file")
@@ -35,21 +43,82 @@ def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> i
     parser.add_argument("--dry-run", action="store_true", help="print recipe, sizes, and the time and memory it takes")
     words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(words)
-    recipe = load_recipe(args.recipe, overrides)
+    recipe = load_recipe(args.recipe, [*launched_precision(), *overrides])
     store = Store(args.store)
-    accelerator = make_accelerator(recipe)
-    task = VaeGanTask(recipe, store, accelerator)
+    accelerator = make_accelerator(recipe, args.out)
     if args.dry_run:
-        _dry_run(recipe, accelerator, task)
+        _dry_run(recipe, store, accelerator)
         return 0
+    done = _train(recipe, store, accelerator, args.out, samples)
+    accelerator.end_training()
+    return 0 if done else INTERRUPTED
+
+
+def _train(given: Recipe, store: Store, accelerator: Accelerator, run: Path, samples: Samples | None) -> bool:
+    recipe, similarity = given, None
+    if recipe.objective == "vae_disl":
+        # Two stages, as in the paper: a GAN in RUN/gan, then the VAE whose similarity is its discriminator.
+        first, recipe = _stages(given)
+        claim(run, given, store.content_hash, accelerator)
+        if not _train(first, store, accelerator, run / "gan", samples):
+            return False
+        similarity = _discriminator(run / "gan", first.train.steps)
+        accelerator.free_memory()
+    task = VaeGanTask(recipe, store, accelerator, similarity)
 
     def write(folder: Path, step: int) -> None:
         if samples:
             samples(task.bundle(step), store, folder, step)
 
-    done = train(recipe, store.content_hash, accelerator, task, args.out, write)
-    accelerator.end_training()
-    return 0 if done else INTERRUPTED
+    return Engine(recipe, store.content_hash, accelerator, task, run, write, given).train()
+
+
+def _stages(recipe: Recipe) -> tuple[Recipe, Recipe]:
+    """The recipes of the GAN and of the VAE, which share the steps."""
+    steps = recipe.train.steps
+    first = max(1, min(steps - 1, round(recipe.train.gan_share * steps)))
+    gan = recipe.train.model_copy(update={"steps": first, "best_by": "auto"})
+    vae = recipe.train.model_copy(update={"steps": max(1, steps - first)})
+    name = f"{recipe.name}-gan"
+    return (
+        recipe.model_copy(update={"name": name, "objective": "gan", "train": gan}),
+        recipe.model_copy(update={"train": vae}),
+    )
+
+
+def _discriminator(run: Path, steps: int) -> dict[str, Tensor]:
+    """The weights of a GAN's discriminator after its last step."""
+    last, prefix = checkpoint.latest(run), "discriminator."
+    if last is None or last.name != f"step-{steps:08d}":
+        raise UserError(f"{run}: its checkpoint of step {steps} is not there; remove this folder to train the GAN anew")
+    critic = checkpoint.read(last)["critic"]
+    return {k.removeprefix(prefix): v for k, v in critic.items() if k.startswith(prefix)}
+
+
+def measure(
+    recipe: Recipe, store: Store, accelerator: Accelerator, timed: int = 4, early: bool = False
+) -> dict[str, Any]:
+    """Time and memory of a few steps: late ones, with every network at work, or `early` ones."""
+    untrained = Discriminator(recipe.model).state_dict() if recipe.objective == "vae_disl" else None
+    task = VaeGanTask(recipe, store, accelerator, untrained)
+    first = 0 if early else max(0, recipe.train.steps - timed - 1)
+    task.step(first)
+    seconds = []
+    for i in range(timed):
+        began = time.monotonic()
+        task.step(min(first + 1 + i, recipe.train.steps - 1))
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - began)
+    gpu = torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else 0
+    return {
+        "parameters": task.parameters(),
+        "clips": len(task.clips),
+        "controls": [c.name for c in task.net.controls],
+        "seconds": sum(seconds) / timed,
+        "memory": peak_memory(),
+        "gpu_memory": gpu,
+    }
 
 
 def peak_memory() -> int:
@@ -59,24 +128,22 @@ def peak_memory() -> int:
     return peak - getattr(psutil.Process().memory_info(), "shared", 0)
 
 
-def _dry_run(recipe: Recipe, accelerator: Accelerator, task: VaeGanTask, timed: int = 4) -> None:
-    """Measure a few full steps, with every network at work, and scale them to the run."""
-    late = recipe.train.steps - timed - 1
-    task.step(max(late, 0))
-    began = time.monotonic()
-    for i in range(timed):
-        task.step(max(late, 0) + 1 + i if late > 0 else 0)
-    seconds = (time.monotonic() - began) / timed
-    counts = task.parameters()
-    lines = [
-        yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False),
-        "parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()) + f", all {sum(counts.values()):,}",
-        f"data: {len(task.clips)} training clips; controls: {', '.join(c.name for c in task.net.controls) or 'none'}",
-        f"device: {accelerator.device}, {accelerator.num_processes} process(es), {torch.get_num_threads()} threads",
-        f"time: {seconds:.2f} s a step ({recipe.train.batch_size / seconds:.0f} clips/s), "
-        f"{recipe.train.steps} steps take about {seconds * recipe.train.steps / 60:.0f} min",
-        f"memory: {peak_memory() / 2**30:.2f} GiB a process (memory-mapped clips not counted)",
-    ]
-    if accelerator.device.type == "cuda":
-        lines.append(f"GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB a device")
-    accelerator.print("\n".join(lines))
+def _dry_run(recipe: Recipe, store: Store, accelerator: Accelerator) -> None:
+    accelerator.print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    accelerator.print(
+        f"device: {accelerator.device}, {accelerator.num_processes} process(es), {torch.get_num_threads()} threads"
+    )
+    for stage in _stages(recipe) if recipe.objective == "vae_disl" else (recipe,):
+        found = measure(stage, store, accelerator)
+        counts, seconds, steps = found["parameters"], found["seconds"], stage.train.steps
+        lines = [
+            f"objective: {stage.objective}",
+            "parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()) + f", all {sum(counts.values()):,}",
+            f"data: {found['clips']} training clips; controls: {', '.join(found['controls']) or 'none'}",
+            f"time: {seconds:.2f} s a step ({recipe.train.batch_size / seconds:.0f} clips/s), "
+            f"{steps} steps take about {seconds * steps / 60:.0f} min",
+            f"memory: {found['memory'] / 2**30:.2f} GiB a process (memory-mapped clips not counted)",
+        ]
+        if found["gpu_memory"]:
+            lines.append(f"GPU memory: {found['gpu_memory'] / 2**30:.2f} GiB a device")
+        accelerator.print("\n".join(lines))

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from audio_vaegan.config import LossConfig, TrainConfig
+from audio_vaegan.config import LossConfig, Recipe, TrainConfig
 
 
 def learning_rate_factor(step: int, train: TrainConfig) -> float:
@@ -20,9 +20,39 @@ def kl_factor(step: int, train: TrainConfig, loss: LossConfig) -> float:
     return min(1.0, step / max(1.0, loss.kl_warmup * train.steps))
 
 
-def judged(step: int, train: TrainConfig, loss: LossConfig) -> bool:
-    """Whether the discriminator judges the generator at this step."""
-    return step >= loss.adversarial_start * train.steps
+def judged(step: int, recipe: Recipe) -> bool:
+    """Whether discriminator features or scores reach the generator at this step.
+
+    In a VAE-GAN from `adversarial_start` on, until when the discriminator warms up; with a frozen discriminator, or
+    with nothing else to learn from, from the first step.
+    """
+    if recipe.objective == "vaegan":
+        return step >= recipe.loss.adversarial_start * recipe.train.steps
+    return recipe.objective != "vae"
+
+
+def detail(step: int, recipe: Recipe) -> float:
+    """How many halvings of the resolution are undone: 0 for the coarsest, `levels(recipe)` for the full resolution.
+
+    Over the first `growing` of the run each resolution is trained for a while, then fades into the next (Karras et al.
+    2018, figure 2); afterwards, and without growing, it is full.
+    """
+    top, end = levels(recipe), recipe.train.growing * recipe.train.steps
+    if step >= end:
+        return float(top)
+    position = step / end * 2 * top
+    stage = int(position // 2)
+    return stage + min(1.0, max(0.0, position - 2 * stage - 1))
+
+
+def levels(recipe: Recipe) -> int:
+    """Number of halvings between the discriminator's coarsest scale and the full resolution."""
+    return recipe.model.disc_scales - 1
+
+
+def fade_in(step: int, recipe: Recipe) -> float:
+    """How far the generator's fine blocks, at four times the frames of its coarse ones, have faded in: 0 ... 1."""
+    return min(1.0, max(0.0, detail(step, recipe) - (levels(recipe) - 2)))
 
 
 def generator(seed: int, step: int) -> torch.Generator:

@@ -1,0 +1,128 @@
+"""A recipe on disk and on the command line: YAML, and any value of it changed by its dotted name.
+
+`--train.steps 200`, `--mel hifigan-22k-80`, `--model.width 256`, `--objective gan`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.errors import UserError, did_you_mean
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans (`no` and `off` are words), and no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(problem=f"key {twice[0]!r} twice", problem_mark=node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+TOP = ("mel", "seed", "name", "objective", "routing")  # keys that are given on the command line without a dot
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply `--section.key value` overrides. Raises UserError in one line."""
+    try:
+        tree = _yaml(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise UserError(f"--recipe: no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"--recipe {path}: cannot be read ({e})") from None
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError) as e:
+        where = getattr(e, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise UserError(f"--recipe {path}: not valid YAML{line} ({getattr(e, 'problem', e)})") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"--recipe {path}: expected `key: value` lines, found {type(tree).__name__}")
+    for key, value in _pairs(overrides):
+        _put(tree, key, value)
+    return parse_recipe(tree, str(path))
+
+
+def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as e:
+        raise UserError(f"recipe {where}: " + "; ".join(_explain(error) for error in e.errors())) from None
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into its own words and the recipe's overrides: `--section.key value`, and those in
+    `TOP`, each with its value, so that other words can stand on either side.
+    """
+    own: list[str] = []
+    overrides: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, _ = word.removeprefix("--").partition("=")
+        if word.startswith("--") and ("." in key or key in TOP):
+            overrides.append(word)
+            if not equals and rest:
+                overrides.append(rest.pop(0))
+        else:
+            own.append(word)
+    return own, overrides
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, Any]]:
+    """`["--a.b", "1", "--c=2"]` -> `[("a.b", 1), ("c", 2)]`, values read as YAML."""
+    pairs: list[tuple[str, Any]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"unexpected word {word!r}: overrides are written --section.key value")
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise UserError(f"{word}: a value is missing")
+            text = rest.pop(0)
+        try:
+            pairs.append((key, _yaml(text)))
+        except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError):
+            raise UserError(f"--{key}: cannot read the value {text[:40]!r}") from None
+    return pairs
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for name in path:
+        below = tree.get(name)
+        if name == "mel" and isinstance(below, str):
+            below = {"preset": below}
+        tree[name] = tree = dict(below) if isinstance(below, dict) else {}
+    tree[last] = value
+
+
+def _explain(error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for name in path[:-1]:
+            section = section.model_fields[name].annotation
+        return f"unknown key {key!r}.{did_you_mean(path[-1], section.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not key or not path[-1:] or isinstance(error["input"], dict):
+        return message
+    return f"{key}: {message}" + ("" if "got" in message else f" (got {str(error['input'])[:60]!r})")

@@ -1,0 +1,74 @@
+"""The Accelerator of a launch, and the guards against launches that would go wrong silently."""
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DistributedType, LoggerType
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.errors import UserError, did_you_mean
+
+SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+
+
+def launched_precision() -> list[str]:
+    """The launch's mixed precision as an override of the recipe: one that was launched with bf16 trains in bf16."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", "bf16"):
+        raise UserError(
+            f"launched with mixed precision {launched}; two optimisers share one loss scale: use no or bf16"
+        )
+    return ["--train.mixed_precision", launched] if launched == "bf16" else []
+
+
+def make_accelerator(recipe: Recipe, run: Path | None = None) -> Accelerator:
+    """An Accelerator for CPU, one GPU or DDP; every other launch is refused with the way that works."""
+    launched, wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), recipe.train.mixed_precision
+    if launched not in ("no", wanted):
+        raise UserError(
+            f"launched with mixed precision {launched}, the recipe says {wanted}; leave it out of one of them"
+        )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    mend = f"launch with: accelerate launch --multi_gpu --num_processes {world} ... (no GPUs: ACCELERATE_USE_CPU=true)"
+    if world > 1 and "MASTER_ADDR" not in os.environ:
+        raise UserError(f"WORLD_SIZE is {world}, but no launcher started this process; {mend}")
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=wanted,
+        log_with=_trackers(recipe) or None,
+        project_dir=run and run / "trackers",
+        # While resolution grows, the blocks of the resolutions to come receive no gradient.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=recipe.train.growing > 0)],
+    )
+    if accelerator.distributed_type not in SUPPORTED:
+        raise UserError(
+            f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP"
+        )
+    if world != accelerator.num_processes:
+        raise UserError(f"{world} processes, but each believes it is one of {accelerator.num_processes}; {mend}")
+    _use_all_cores(accelerator)
+    return accelerator
+
+
+def _trackers(recipe: Recipe) -> list[str]:
+    from accelerate.tracking import get_available_trackers
+
+    known = [str(t.value) for t in LoggerType if t is not LoggerType.ALL]
+    there = {str(getattr(t, "value", t)) for t in get_available_trackers()}
+    for name in recipe.train.trackers:
+        if name not in known:
+            raise UserError(f"train.trackers: no tracker {name!r}.{did_you_mean(name, known)}")
+        if name not in there:
+            package = "'audio-vaegan[track]'" if name == "tensorboard" else name.replace("_", "-")
+            raise UserError(f"train.trackers: {name} is not installed; install it with: pip install {package}")
+    return list(recipe.train.trackers)
+
+
+def _use_all_cores(accelerator: Accelerator) -> None:
+    """On a CPU, share the cores among the processes: `accelerate launch` leaves each with one thread unless told."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched and accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -1,0 +1,67 @@
+"""What the networks need to know of the training clips before the first step."""
+
+import numpy as np
+import torch
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.data.batches import Clips, frame_mask
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+from audio_vaegan.mel import Mel
+from audio_vaegan.models.controls import Control
+from audio_vaegan.models.vaegan import Normalisation
+
+UNITS = {"pitch": "semitones (MIDI)"}
+MOST_CLASSES = 1024
+
+
+def training_clips(store: Store, recipe: Recipe) -> Clips:
+    """The train split, with the controls that the recipe names. Raises UserError when there is nothing to train on."""
+    rows = store.split("train")
+    if not len(rows):
+        raise UserError(f"--store {store.path}: its train split is empty")
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(recipe.model.controls, ())
+    label = recipe.model.class_label
+    if label:
+        values = store.label(label)
+        classes = tuple(sorted({v for v in (values[i] for i in rows) if v}))
+        if not 2 <= len(classes) <= MOST_CLASSES:
+            raise UserError(
+                f"model.class_label {label}: the training clips have {len(classes)} values of it; a class needs 2 to "
+                f"{MOST_CLASSES} (labels of this store: {', '.join(store.label_names()) or 'none'})"
+            )
+        names[label] = classes
+    return Clips(store, rows, names)
+
+
+def find_controls(clips: Clips) -> list[Control]:
+    """The controls that the training clips define, with the range and spread seen there."""
+    found = []
+    for i, (name, classes) in enumerate(clips.names.items()):
+        values = clips.controls[:, i]
+        values = values[np.isfinite(values)]
+        if len(values) < 2 or np.ptp(values) == 0:
+            continue
+        if classes:
+            found.append(Control(name, "class", 0.0, len(classes) - 1.0, 0.0, 1.0, len(classes), classes))
+            continue
+        low, high = float(values.min()), float(values.max())
+        bins = int(np.clip(round(high - low) + 1, 8, 128))
+        found.append(Control(name, UNITS[name], low, high, float(values.mean()), float(values.std()), bins))
+    return found
+
+
+@torch.no_grad()
+def measure_normalisation(clips: Clips, mel: Mel, most: int = 1024, batch: int = 32) -> Normalisation:
+    """Mean and deviation over the sounding frames of at most `most` clips, spread evenly over the split."""
+    rows = np.unique(np.linspace(0, len(clips) - 1, min(most, len(clips))).astype(np.int64))
+    count, total, square = 0.0, 0.0, 0.0
+    for i in range(0, len(rows), batch):
+        audio, _, length = clips.read(rows[i : i + batch])
+        value = mel(audio).double()
+        mask = frame_mask(length, value.shape[-1], mel.config.hop_length).double().unsqueeze(1)
+        count += float(mask.sum()) * value.shape[1]
+        total += float((value * mask).sum())
+        square += float((value.square() * mask).sum())
+    mean = total / count
+    return Normalisation(round(mean, 6), round(max(square / count - mean**2, 1e-12) ** 0.5, 6))

@@ -1,0 +1,161 @@
+"""What a step sees: this process's clips and random numbers, micro-batch by micro-batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.data.batches import Clips, frame_mask, positions
+from audio_vaegan.errors import UserError
+from audio_vaegan.mel import Mel
+from audio_vaegan.models.controls import Control
+from audio_vaegan.models.vaegan import Plan, VaeGan
+from audio_vaegan.training import schedule
+
+
+@dataclass(frozen=True)
+class Part:
+    """One micro-batch of one process: clips, and all random numbers that they need."""
+
+    mel: Tensor  # [B, n_mels, T] normalised
+    values: Tensor  # [B, C] controls in their units, NaN: undefined
+    defined: Tensor  # [B, C]
+    controls: Tensor  # [B, C] standardised, 0: undefined
+    mask: Tensor  # [B, T] 1: sound, 0: padding
+    noise: Tensor  # [B, D] of the posterior
+    heard: Tensor  # [B, n_mels, T] noise on what the heads hear
+    mix: Tensor  # [B, 1, 1] where between a real clip and its fakes the gradient penalty looks
+    plan: Plan
+
+    @property
+    def real(self) -> Tensor:
+        """The real clips that the discriminator sees. While it warms up on decoded clips alone, those clips."""
+        return self.mel if len(self.plan.timbre) else self.mel[self.plan.judged]
+
+    @property
+    def partner(self) -> Tensor:
+        """For each fake, the clip that the gradient penalty pairs it with: its own, or the next in turn."""
+        plan, prior = self.plan, int((self.plan.source < 0).sum())
+        turn = torch.full_like(plan.source, 0)
+        turn[plan.source < 0] = torch.arange(prior, device=turn.device) * len(self.mel) // max(1, prior)
+        return torch.cat([plan.judged, torch.where(plan.source >= 0, plan.source, turn)])
+
+
+class Feed:
+    """Cuts the global batch of a step into equal parts: one a process and micro-batch.
+
+    The clips and every random number of the global batch are functions of (seed, step), so that neither the number of
+    processes nor a resume changes what is trained.
+    """
+
+    def __init__(
+        self, recipe: Recipe, clips: Clips, controls: Sequence[Control], mel: Mel, net: VaeGan, accelerator: Accelerator
+    ) -> None:
+        self.recipe, self.clips, self.mel, self.net = recipe, clips, mel, net
+        self.controls, self.device = tuple(controls), accelerator.device
+        self.frames = recipe.mel.frames(recipe.data.clip_samples)
+        self.columns = [list(clips.names).index(c.name) for c in controls]
+        self.undefined_share = torch.from_numpy(np.isnan(clips.controls[:, self.columns]).mean(axis=0)).float()
+        self.micro, self.rank = recipe.train.accumulate, accelerator.process_index
+        self.parts_in_all = accelerator.num_processes * self.micro
+        self.sizes = self._sizes(accelerator.num_processes)
+
+    def _sizes(self, world: int) -> dict[str, int]:
+        t = self.recipe.train
+        shares = {"prior": t.prior_share, "repitch": t.repitch_share, "judged": t.judged_share}
+        if self.recipe.objective == "gan":  # nothing is encoded: as many prior samples as real clips
+            shares = {"prior": 1.0, "repitch": 0.0, "judged": 0.0}
+        elif not self.recipe.adversarial:
+            shares = dict.fromkeys(shares, 0.0)
+        sizes = {"batch": t.batch_size} | {k: round(v * t.batch_size) for k, v in shares.items()}
+        if self.recipe.objective == "vaegan" and (not sizes["judged"] or not sizes["prior"] + sizes["repitch"]):
+            raise UserError(
+                "the discriminator needs fakes: train.judged_share, and train.prior_share or train.repitch_share, must "
+                f"make at least one of train.batch_size {t.batch_size}"
+            )
+        for name, size in sizes.items():
+            if size % self.parts_in_all or (size and t.batch_size % size):
+                raise UserError(
+                    f"train.batch_size {t.batch_size}: its part {name!r} ({size}) must divide it, and be a multiple of "
+                    f"{world} processes x {self.micro} micro-batches"
+                )
+        pairs = sizes["prior"] // self.parts_in_all
+        if self.recipe.loss.diversity and self.recipe.adversarial and (not pairs or pairs % 2):
+            raise UserError(
+                f"loss.diversity compares prior samples in pairs: each micro-batch needs an even number of them, not "
+                f"{pairs} (train.batch_size, train.accumulate, and train.prior_share unless the objective is gan)"
+            )
+        return sizes
+
+    def parts(self, step: int, judged: bool, turn: int = 0) -> list[Part]:
+        """This process's micro-batches of a step; `turn` counts the discriminator's updates within the step."""
+        index = step * self.recipe.train.disc_updates + turn
+        rows = positions(self.recipe.seed, index, self.sizes["batch"], len(self.clips))
+        generator = schedule.generator(self.recipe.seed, index)
+        draw = self._draw(generator, judged)
+        first = self.rank * self.micro
+        return [self._part(rows, draw, number) for number in range(first, first + self.micro)]
+
+    def _draw(self, g: torch.Generator, judged: bool) -> dict[str, Tensor]:
+        """Random numbers of the global batch."""
+        size, dim, count = self.sizes, self.net.timbre_dim, len(self.controls)
+        batch = size["batch"]
+        prior, repitch = (size["prior"], size["repitch"]) if judged else (0, 0)
+        draw = {
+            "noise": torch.randn(batch, dim, generator=g),
+            "heard": torch.randn(batch, self.recipe.mel.n_mels, self.frames, generator=g)
+            if count
+            else torch.empty(batch),
+            "mix": torch.rand(batch, 1, 1, generator=g),
+            "timbre": torch.randn(prior + repitch, dim, generator=g),
+        }
+        shares = torch.rand(prior + repitch, count, generator=g)
+        defined = torch.rand(prior + repitch, count, generator=g) >= self.undefined_share
+        if self.recipe.loss.diversity:  # prior samples come in pairs under the same controls
+            for drawn in (shares, defined):
+                drawn[1:prior:2] = drawn[0:prior:2]
+        defined[prior:] = True
+        values = [(c.at(shares[:, i]) - c.mean) / c.deviation for i, c in enumerate(self.controls)]
+        draw["controls"] = torch.stack(values, dim=1) if values else shares
+        return draw | {"defined": defined}
+
+    def _part(self, rows: np.ndarray, draw: dict[str, Tensor], number: int) -> Part:
+        size, n = self.sizes, self.parts_in_all
+
+        def mine(count: int) -> slice:
+            return slice(number * count // n, (number + 1) * count // n)
+
+        here = mine(size["batch"])
+        local, judged = size["batch"] // n, size["judged"] // n
+        prior, repitch = (size["prior"], size["repitch"]) if len(draw["timbre"]) else (0, 0)
+        fakes = torch.cat([torch.arange(prior)[mine(prior)], prior + torch.arange(repitch)[mine(repitch)]])
+        source = torch.full((len(fakes),), -1)
+        if repitch:
+            source[fakes >= prior] = torch.arange(repitch // n) * local // (repitch // n)
+        plan = Plan(
+            judged=torch.arange(judged) * local // max(1, judged),
+            source=source,
+            timbre=draw["timbre"][fakes],
+            controls=draw["controls"][fakes],
+            defined=draw["defined"][fakes],
+        )
+        audio, values, length = self.clips.read(rows[here])
+        device, net = self.device, self.net
+        values, length = values[:, self.columns].to(device), length.to(device)
+        with torch.no_grad():
+            mel = net.normalise(self.mel(audio.to(device)))
+        return Part(
+            mel=mel,
+            values=values,
+            defined=~values.isnan(),
+            controls=net.standardise(values).nan_to_num(0.0),
+            mask=frame_mask(length, self.frames, self.recipe.mel.hop_length),
+            noise=draw["noise"][here].to(device),
+            heard=draw["heard"][here].to(device),
+            mix=draw["mix"][here].to(device),
+            plan=Plan(**{k: v.to(device) for k, v in vars(plan).items()}),
+        )

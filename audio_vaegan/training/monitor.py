@@ -1,0 +1,94 @@
+"""Watches a run, and says in words what goes wrong before it is found out hours later.
+
+A run that can no longer become good (every timbre coordinate dead, silent output, every sample a near-copy) is stopped
+when that holds at three checkpoints in a row; `--train.monitor warn` goes on regardless. An imbalance between generator
+and discriminator is only told, because some objectives live with it. NaN always stops a run.
+"""
+
+import math
+from typing import Any
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.training import schedule
+
+STRIKES = 3
+GRACE = 200  # steps, and a quarter of the run, before a young average is held against it
+WINS, BLIND = 0.99, 0.52  # the discriminator's ranking of real above fake: always right, or as good as guessing
+
+
+class Monitor:
+    """Counts for how many checkpoints in a row something was wrong; `strikes` travels in the checkpoint."""
+
+    def __init__(self, recipe: Recipe, strikes: dict[str, int] | None = None) -> None:
+        self.recipe = recipe
+        self.strikes = dict(strikes or {})
+
+    def look(self, step: int, terms: dict[str, float], figures: dict[str, float]) -> list[str]:
+        """What is wrong after `step` steps, in words: `terms` are the losses since the last look, `figures` those of
+        the validation. Updates the strikes.
+        """
+        if self.recipe.train.monitor == "off":
+            return []
+        young = step < max(GRACE, 0.25 * self.recipe.train.steps)
+        found = {} if young else self._dead(step, figures) | self._imbalance(step, terms)
+        self.strikes = {name: self.strikes.get(name, 0) + 1 for name in found}
+        return [f"step {step}: {words}" for words in found.values()]
+
+    def fatal(self, step: int) -> str | None:
+        """The name of what stops the run now, or None. A run that is at its end is never stopped."""
+        if self.recipe.train.monitor != "stop" or step >= self.recipe.train.steps:
+            return None
+        deadly = ("posterior", "silence", "duplicates")
+        return next((name for name in deadly if self.strikes.get(name, 0) >= STRIKES), None)
+
+    def _dead(self, step: int, figures: dict[str, float]) -> dict[str, str]:
+        found, loss = {}, self.recipe.loss
+        warm = step > loss.kl_warmup * self.recipe.train.steps
+        if warm and figures.get("val_active") == 0:
+            found["posterior"] = (
+                "posterior collapse: no timbre coordinate carries more than 0.1 nats, so that all sounds are decoded "
+                f"alike; lower --loss.kl (now {loss.kl:g}), or set --loss.free_bits 0.1"
+            )
+        silent = figures.get("val_silent", 0.0)
+        if silent >= 0.5:
+            found["silence"] = (
+                f"silent output: {silent:.0%} of sampled sounds lie 40 dB or more below the real ones; lower the "
+                "learning rates, or look at the real clips in the store: are they mostly silence?"
+            )
+        duplicates = figures.get("val_duplicates", 0.0)
+        if duplicates >= 0.5:
+            found["duplicates"] = (
+                f"mode collapse: {duplicates:.0%} of samples under the same controls are near-copies of another; set "
+                "--loss.diversity 0.1, lower --train.disc_learning_rate, or try --loss.gan wgan_gp"
+                if self.recipe.adversarial
+                else f"{duplicates:.0%} of samples under the same controls are near-copies of another: the timbre code "
+                f"is hardly used; lower --loss.kl (now {loss.kl:g})"
+            )
+        return found
+
+    def _imbalance(self, step: int, terms: dict[str, float]) -> dict[str, str]:
+        ranking = terms.get("ranking", math.nan)
+        if not schedule.judged(step - 1, self.recipe):
+            return {}
+        if ranking > WINS:
+            return {
+                "discriminator": f"the discriminator always wins (it ranks {ranking:.1%} of real clips above "
+                "fakes), and what always wins teaches little; lower --train.disc_learning_rate "
+                f"(now {self.recipe.train.disc_learning_rate:g}), or set --train.disc_rest_above 0.9"
+            }
+        if ranking < BLIND:
+            return {
+                "discriminator": f"the discriminator guesses (it ranks {ranking:.1%} of real clips above fakes); raise "
+                "--train.disc_learning_rate, or --train.disc_updates"
+            }
+        return {}
+
+
+def not_finite(terms: dict[str, float]) -> list[str]:
+    """Names of the terms that are NaN or infinite."""
+    return [name for name, value in terms.items() if not math.isfinite(value)]
+
+
+def better(figures: dict[str, float], by: str, best: dict[str, Any] | None) -> bool:
+    """Whether the figure `by` is lower than the best one so far."""
+    return by in figures and (best is None or figures[by] < best["value"])

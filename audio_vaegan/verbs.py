@@ -1,0 +1,152 @@
+"""What each verb of the command line does: read the arguments, call the package, print. Heavy imports wait."""
+
+import argparse
+import importlib.util
+
+from audio_vaegan.arguments import midi
+from audio_vaegan.errors import UserError, did_you_mean
+from audio_vaegan.files import share
+
+
+def prepare(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.prepare import prepare as make_store
+    from audio_vaegan.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    summary = make_store(args.sounds, recipe, args.out, args.overwrite)
+    if summary.get("up_to_date"):
+        print(f"{args.out}: up to date")
+    splits = ", ".join(f"{k} {v}" for k, v in summary["splits"].items())
+    used = f"{summary['files_used']} of {summary['files']} files used"
+    print(f"{used}, {summary['clips']} clips, {summary['seconds']:.0f} s of sound")
+    rate, size = recipe.mel.sample_rate, recipe.data.clip_samples
+    print(f"stored as {rate} Hz mono clips of {size / rate:.3f} s")
+    print(f"splits: {splits}; unpitched: {summary['unpitched_clips']}")
+    for reason, count in summary["dropped"].items():
+        print(f"dropped {count}: {reason}")
+    if summary["labels_that_the_meter_doubts"]:
+        print(f"pitch labels that the meter doubts: {summary['labels_that_the_meter_doubts']} (labels were kept)")
+    print(f"every file: {args.out / 'report.json'}")
+    return 0
+
+
+def render(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.soundfont import Rendering
+    from audio_vaegan.data.soundfont import render as write_notes
+
+    if args.programs == "all":
+        programs = None
+    else:
+        try:
+            programs = () if args.programs == "none" else midi(args.programs)
+        except argparse.ArgumentTypeError as e:
+            raise UserError(f"--programs {e}") from None
+    if not 0 < args.hold <= args.duration <= 60 or not 8000 <= args.sample_rate <= 96000 or not 0 < args.gain <= 10:
+        raise UserError(
+            "needs 0 < --hold <= --duration <= 60 s, --sample-rate in 8000 ... 96000 Hz, --gain in 0 ... 10"
+        )
+    what = Rendering(
+        programs=programs,
+        drum_kits=args.drum_kits,
+        pitches=args.pitches,
+        velocities=args.velocities,
+        hold=args.hold,
+        duration=args.duration,
+        sample_rate=args.sample_rate,
+        gain=args.gain,
+        format=args.format,
+    )
+    count = write_notes(args.soundfont, args.out, what, args.overwrite)
+    print(f"{count} notes in {args.out}")
+    return 0
+
+
+def generate(args: argparse.Namespace) -> int:
+    from audio_vaegan.generate import generate as write_sounds
+
+    asked = {name: values for name, values in (("pitch", args.pitch), ("class", args.classes)) if values}
+    count = write_sounds(args.model, args.out, args.count, asked, args.seed, args.truncation, args.overwrite)
+    print(f"{count} sounds in {args.out}")
+    return 0
+
+
+def edit(args: argparse.Namespace) -> int:
+    from audio_vaegan.generate import edit_file
+
+    print(edit_file(args.model, args.input, args.out, args.pitch, args.set_pitch, args.input_pitch, args.overwrite))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.evaluate import evaluate as judge
+    from audio_vaegan.evaluation.evaluate import table
+    from audio_vaegan.evaluation.report import write_report
+    from audio_vaegan.files import check_out_folder
+    from audio_vaegan.sound_model import SoundModel
+
+    if args.samples < 1 or (args.clips is not None and args.clips < 1):
+        raise UserError("--samples and --clips must be at least 1")
+    model, store = SoundModel.from_pretrained(args.model), Store(args.store)
+    check_out_folder(args.out, "report", args.overwrite)
+    figures, measured = judge(model, store, args.clips, args.samples)
+    metrics = args.model / "metrics.jsonl"
+    page = write_report(
+        model, store, figures, measured, args.out, metrics if metrics.is_file() else None, args.overwrite
+    )
+    print(table(figures))
+    print(f"report: {page}")
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.compare import compare as side_by_side
+    from audio_vaegan.evaluation.compare import table
+
+    if args.clips < 1:
+        raise UserError("--clips must be at least 1")
+    print(table(side_by_side(args.models, Store(args.store), args.out, args.clips, args.overwrite)))
+    print(f"pictures and sounds: {args.out}")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    from audio_vaegan.bench import OPTIONS, table
+    from audio_vaegan.bench import bench as measure
+
+    unknown = [name for name in args.only or () if name not in OPTIONS]
+    if unknown or args.steps < 1:
+        mend = did_you_mean(unknown[0], OPTIONS) if unknown else ""
+        raise UserError(f"--only: no option {unknown[0]!r}.{mend}" if unknown else "--steps must be at least 1")
+    print(table(measure(args.recipe, args.store, args.class_label, args.only, args.steps)))
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    path = share("demo") / "app.py"
+    spec = importlib.util.spec_from_file_location("audio_vaegan_demo", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"demo: {path} is missing from this installation")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as e:
+        raise UserError(f"demo needs gradio ({e}); install it with: pip install 'audio-vaegan[demo]'") from None
+    try:
+        module.launch(args.model, args.port)
+    except OSError as e:
+        raise UserError(f"demo: {e}") from None
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from audio_vaegan.doctor import run
+
+    return run(fix=args.fix)
+
+
+def quickstart(args: argparse.Namespace) -> int:
+    from audio_vaegan.quickstart import quickstart as run
+
+    return run(args.out)

@@ -1,0 +1,92 @@
+"""The recipes and launch files that come with the package: each through the real command line, at tiny size."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from conftest import ROOT, cli, tone, trainer
+
+from audio_vaegan.data.store import Store
+from audio_vaegan.recipe import load_recipe
+from audio_vaegan.sound_model import SoundModel
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+LAUNCHES = sorted((ROOT / "recipes" / "launch").glob("*.yaml"))
+TINY = [
+    "--model.width", "16", "--model.timbre_dim", "4", "--model.encoder_blocks", "3", "--model.generator_blocks", "2",
+    "--model.head_blocks", "1", "--model.disc_channels", "[4, 8]", "--train.steps", "2", "--train.batch_size", "4",
+    "--train.log_every", "1",
+]  # fmt: skip
+
+
+def say(root):
+    """A few spoken words; without eSpeak NG the test of the speech recipe is skipped."""
+    if not shutil.which("espeak-ng"):
+        pytest.skip("espeak-ng is not installed")
+    for i, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]):
+        subprocess.run(["espeak-ng", "-p", str(30 + 5 * i), "-w", str(root / f"{word}.wav"), word], check=True)
+
+
+def hit(root):
+    """Bursts of noise and falling tones at 44.1 kHz."""
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        t = np.arange(20000) / 44100
+        sound = rng.standard_normal(20000) * np.exp(-t * 20 * (i + 1)) * 0.2 + 0.3 * tone(
+            50 + i, 20000 / 44100, 2, 8, 44100
+        )
+        soundfile.write(root / f"{i}.wav", sound, 44100)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_whole_and_explained(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem and path.read_text().startswith("#")
+    readme = (ROOT / "README.md").read_text()
+    assert f"`{path.stem}`" in readme
+
+
+@pytest.mark.parametrize("name", ["notes16k", "nsynth", "oneshots44k", "speech22k"])
+def test_every_recipe_prepares_trains_and_samples(tmp_path, notes, name):
+    sounds = notes
+    if name in ("oneshots44k", "speech22k"):
+        sounds = tmp_path / "sounds"
+        sounds.mkdir()
+        (hit if name == "oneshots44k" else say)(sounds)
+    change = []
+    if name == "nsynth":  # the notes of the tests are synthetic: the protocol leaves all of them out
+        words = ["--recipe", ROOT / "recipes" / "nsynth.yaml", "--out", tmp_path / "none"]
+        assert "data.keep: instrument_source_str is synthetic" in cli("prepare", sounds, *words).stderr
+        change = ["--data.keep", "{instrument_source_str: [synthetic]}", "--data.keep_pitch", "[61, 84]"]
+    recipe = ["--recipe", ROOT / "recipes" / f"{name}.yaml", *change]
+    store, run = tmp_path / "store", tmp_path / "run"
+    done = cli("prepare", sounds, *recipe, "--out", store)
+    assert done.returncode == 0, done.stderr
+    if name == "nsynth":
+        assert "dropped 4: left out by data.keep_pitch: pitch 60 lies outside 61 ... 84" in done.stdout
+        assert set(Store(store).column("split")) == {"train", "test_note"}
+    done = trainer(*recipe, "--store", store, "--out", run, *TINY)
+    assert done.returncode == 0, done.stderr
+    model = SoundModel.from_pretrained(run)
+    clip = model.sample(1)
+    assert clip.audio.shape[1] / clip.sample_rate == pytest.approx(4.0 if name == "nsynth" else 1.02, abs=0.03)
+    assert (run / "samples" / "step-00000002.png").is_file()
+
+
+@pytest.mark.parametrize("path", LAUNCHES, ids=lambda p: p.stem)
+def test_every_launch_file_is_one_that_accelerate_reads(path):
+    config = load_config_from_file(str(path))
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "script.py"])
+    assert arguments.config_file == str(path)
+    several = path.stem != "one_gpu_bf16"
+    assert str(config.distributed_type.value) == ("MULTI_GPU" if several else "NO")
+    assert (config.num_processes > 1) is several and config.mixed_precision in ("no", "bf16")
+    assert config.use_cpu is (path.stem == "two_cpu_processes")
+    assert (
+        f"recipes/launch/{path.name}" in path.read_text()
+        and f"recipes/launch/{path.name}" in (ROOT / "README.md").read_text()
+    )
