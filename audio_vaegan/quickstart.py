@@ -27,7 +27,7 @@ def quickstart(out: Path) -> int:
             out / "store",
         ),
         (
-            "2/4 train the VAE-GAN (about 10 minutes on two cores; Ctrl-C stops it, the same command goes on)",
+            "2/4 train the VAE-GAN (10 to 15 minutes on two cores; Ctrl-C stops it, the same command goes on)",
             [
                 sys.executable,
                 str(recipes / "train_vaegan.py"),

@@ -49,6 +49,8 @@ def make_accelerator(recipe: Recipe, run: Path | None = None) -> Accelerator:
     if world != accelerator.num_processes:
         raise UserError(f"{world} processes, but each believes it is one of {accelerator.num_processes}; {mend}")
     _use_all_cores(accelerator)
+    if wanted == "bf16" and accelerator.device.type == "cpu":
+        accelerator.print("note: bfloat16 on a CPU that has no instructions for it is many times slower than float32")
     return accelerator
 
 
