@@ -231,14 +231,21 @@ def test_a_half_written_checkpoint_is_never_taken(tmp_path, tiny_run):
     assert checkpoint.latest(tiny_run).name == "step-00000012"
 
 
-def test_two_processes_make_the_run_of_one(tmp_path, tiny_recipe, tiny_store):
-    """The same global batch: twenty steps' losses equal to 1e-4, and the engine compares the ranks' weights."""
-    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--train.steps", "20"]
+def with_one_and_two_processes(tmp_path, steps, words):
+    """The metrics of the same run in one process and in two."""
+    words = [*words, "--train.steps", steps]
     assert trainer(*words, "--out", tmp_path / "one").returncode == 0
     done = launched(*words, "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert [m["step"] for m in two] == list(range(1, 21))
+    assert [m["step"] for m in two] == list(range(1, steps + 1))
+    return one, two
+
+
+def test_two_processes_make_the_run_of_one(tmp_path, tiny_recipe, tiny_store):
+    """The same global batch: twenty steps' losses equal to 1e-4, and the engine compares the ranks' weights."""
+    words = ["--recipe", tiny_recipe, "--store", tiny_store]
+    one, two = with_one_and_two_processes(tmp_path, 20, words)
     for a, b in zip(one, two, strict=True):
         for name in a.keys() & {"mel", "kl", "disc", "heads", "adversarial", "feature", "control", "total"}:
             assert b[name] == pytest.approx(a[name], rel=1e-4, abs=2e-6), (a["step"], name)
@@ -249,15 +256,11 @@ def test_two_processes_make_the_run_of_one(tmp_path, tiny_recipe, tiny_store):
 
 def test_two_processes_make_the_run_of_one_with_everything_on(tmp_path, tiny_recipe, tiny_store):
     """Micro-batches (no_sync), growing (unused parameters), penalty, classes, free bits, pairs and rests under DDP."""
-    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--train.steps", "12", "--train.accumulate", "2"]
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--train.accumulate", "2"]
     words += ["--train.growing", "0.7", "--loss.gan", "wgan_gp", "--model.class_label", "instrument_str"]
     words += ["--loss.free_bits", "0.02", "--train.disc_rest_above", "0.9", "--model.attention_heads", "2"]
     words += ["--train.batch_size", "16", "--loss.diversity", "0.1"]
-    assert trainer(*words, "--out", tmp_path / "one").returncode == 0
-    done = launched(*words, "--out", tmp_path / "two")
-    assert done.returncode == 0, done.stderr
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert [m["step"] for m in two] == list(range(1, 13))
+    one, two = with_one_and_two_processes(tmp_path, 12, words)
     for a, b in zip(one, two, strict=True):
         for name in a.keys() & {"mel", "kl", "disc", "penalty", "heads", "feature", "control", "ranking", "rests"}:
             assert b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-5), (a["step"], name)

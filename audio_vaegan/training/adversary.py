@@ -1,5 +1,6 @@
 """What judges the generator: discriminator and heads, their own step, and what they tell the generator."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -98,7 +99,7 @@ class Adversary:
         if kind == "wgan_gp":
             which = part.partner
             judged.append(torch.lerp(self.coarse(part.mel[which]), fakes, part.mix[which]).requires_grad_())
-        scores, logits = self.critic(torch.cat(judged), heard, self._first)  # type: ignore[misc]
+        scores, logits = self.critic(torch.cat(judged), heard, self.first)  # type: ignore[misc]
         real_scores, fake_scores = [s[: len(real)] for s in scores], [s[len(real) :][: len(fakes)] for s in scores]
         adversarial = losses.discriminator_loss(kind, real_scores, fake_scores)
         heads = self._control_terms(logits, part.values, part.defined)
@@ -123,11 +124,11 @@ class Adversary:
             if recipe.similar:
                 # In reconstructions padding is not judged: it is the real clip's.
                 judged.insert(0, torch.lerp(part.mel, out.reconstruction, part.mask.unsqueeze(1)))
-            scores, features = network(self.coarse(torch.cat(judged)), self._first)
+            scores, features = network(self.coarse(torch.cat(judged)), self.first)
             size = len(part.mel) if recipe.similar else 0
             if recipe.similar:
                 with torch.no_grad():
-                    _, real = network(self.coarse(part.mel), self._first)
+                    _, real = network(self.coarse(part.mel), self.first)
                 terms["feature"] = losses.feature_matching([f[:size] for f in features], real)
             if recipe.adversarial:
                 terms["adversarial"] = losses.generator_loss(recipe.loss.gan, [s[size:] for s in scores])
@@ -158,9 +159,9 @@ class Adversary:
         return losses.coarsen(mel, self.detail, schedule.levels(self.recipe))
 
     @property
-    def _first(self) -> int:
+    def first(self) -> int:
         """The finest scale of the discriminator that sees this step's resolution."""
-        return schedule.levels(self.recipe) - int(-(-self.detail // 1))
+        return schedule.levels(self.recipe) - math.ceil(self.detail)
 
     @contextmanager
     def _read_only(self) -> Iterator[None]:

@@ -35,9 +35,7 @@ from audio_vaegan.training.adversary import Adversary, Terms, fakes_of, mean, sy
 from audio_vaegan.training.ema import Ema
 from audio_vaegan.training.facts import find_controls, measure_normalisation, training_clips
 from audio_vaegan.training.feed import Feed, Part
-from audio_vaegan.training.validation import Validation
-
-ACTIVE_NATS = 0.1  # a timbre coordinate that carries less is not used
+from audio_vaegan.training.validation import ACTIVE_NATS, Validation
 
 
 class VaeGanTask:
@@ -165,7 +163,7 @@ class VaeGanTask:
         total = part.mel.new_zeros(())
         if recipe.encodes:
             weight = part.mask + loss.padding * (1 - part.mask)
-            weight = F.avg_pool1d(weight, part.mel.shape[-1] // self.adversary.coarse(part.mel[:1]).shape[-1])
+            weight = F.avg_pool1d(weight, 2**self.adversary.first)  # as `coarse` pools the frames
             terms["mel"] = losses.masked_error(
                 self.adversary.coarse(out.reconstruction), self.adversary.coarse(part.mel), weight, loss.reconstruction
             )

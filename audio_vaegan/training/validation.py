@@ -18,7 +18,7 @@ SAMPLES = 64
 TIMBRES = 32  # timbre codes tried at one setting of the controls
 SILENT_DB = 40.0  # a sample whose loudest band lies this far below the median real clip's is silent
 NEAR = 0.1  # of the usual distance between a real clip and its nearest neighbour: nearer samples are duplicates
-ACTIVE_NATS = 0.1
+ACTIVE_NATS = 0.1  # a timbre coordinate that carries less is not used
 
 
 class Validation:
