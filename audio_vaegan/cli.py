@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from audio_vaegan import verbs
 from audio_vaegan.arguments import Help, Parser, midi, port
@@ -41,15 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for everything it makes")
 
-    p = verb("prepare", verbs.prepare, "sounds -> store, with a report of every file")
-    p.add_argument("sounds", nargs="+", type=Path, help="sound files, folders of them, or a folder in NSynth layout")
-    p.add_argument(
-        "--recipe",
-        type=Path,
-        required=True,
-        help="YAML file; change its values like: --mel NAME --data.clip_samples 32768",
-    )
-    _out(p, "the store, a new folder")
+    _prepare_words(verb("prepare", verbs.prepare, "sounds -> store, with a report of every file"))
+
+    p = verb("inspect", verbs.inspect, "what a store holds, and what became of the files it was made of")
+    p.add_argument("store", type=Path, help="folder made by prepare")
+    p.add_argument("--file", help="all that is known of the input files whose name holds this text")
 
     p = verb("render-soundfont", verbs.render, "labelled notes from a SoundFont, in NSynth layout")
     p.add_argument("soundfont", type=Path, help="an .sf2 file")
@@ -115,6 +112,39 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare_words(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "sounds",
+        nargs="+",
+        type=Path,
+        help="folders of sound files (with labels.csv or not), sound files, folders in NSynth or AudioFolder layout, "
+        "WebDataset tars, a SoundFont",
+    )
+    p.add_argument(
+        "--recipe",
+        type=Path,
+        required=True,
+        help="YAML file; change its values like: --mel NAME --data.clip_samples 32768",
+    )
+    p.add_argument("--dry-run", action="store_true", help="only the report, in OUT.report")
+    p.add_argument("--workers", type=int, help="processes; as many as there are cores if not given")
+    _out(p, "the store, a new folder; one that is there, made by the same recipe, grows by the files that are new")
+
+
+def prepare(argv: Sequence[str] | None = None, **team: Any) -> int:
+    """What recipes/prepare.py runs on every process of a launch: `prepare`, its work shared; the first one speaks."""
+
+    def run() -> int:
+        words, overrides = split_overrides(list(sys.argv[1:] if argv is None else argv))
+        parser = Parser(prog="prepare.py", formatter_class=Help, allow_abbrev=False)
+        _prepare_words(parser)
+        args = parser.parse_args(words)
+        args.overrides = overrides
+        return verbs.prepare(args, **team)
+
+    return guarded(run, speak=team.get("rank", 0) == 0)
+
+
 def train_vaegan(argv: Sequence[str] | None = None) -> int:
     """What recipes/train_vaegan.py runs on every process of a launch; the first one speaks."""
 
@@ -147,7 +177,8 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
 
     def end(line: str, code: int) -> int:
         if speak:
-            print(" ".join(line.split("\n")), file=sys.stderr)
+            words = " ".join(line.split("\n"))
+            print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in words), file=sys.stderr)
         return code
 
     try:

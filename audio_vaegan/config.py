@@ -15,6 +15,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decibel = Annotated[float, Field(ge=-200, le=0)]
+Channel = Literal["mean", "left", "right", "loudest"]  # how several channels become one
 
 
 class Section(BaseModel):
@@ -103,11 +105,31 @@ class DataConfig(Section):
     """How files become clips, and how clips are split."""
 
     clip_samples: Positive = 16384
-    silence_dbfs: float = -70.0  # a clip whose peak lies below this is dropped as silent
+    channel: Channel = "mean"
+    trim_dbfs: Decibel | None = None  # what lies below this at the start of a file and at the end of a clip is cut off
+    windows: Literal["regular", "onsets"] = "regular"  # how a longer sound is cut: side by side, or where events begin
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.0  # of regular windows, in clips
+    loudness: Annotated[float, Field(ge=-60, le=0)] | None = None  # LUFS that clips are brought to; the label stays
+    silence_dbfs: Decibel = -70.0  # a clip whose peak lies below this is dropped as silent
+    group_by: str | None = None  # a label (speaker, pack ...): files that share it stay on one side of the split
     test_instruments: Share = 0.15  # share of instruments (files, where there are none) held out whole
     test_notes: Share = 0.1  # share of the remaining clips held out
     keep: dict[str, tuple[str | int, ...]] = {}  # label -> values; files labelled otherwise are left out
     keep_pitch: tuple[float, float] = (0.0, 127.0)  # MIDI: files whose pitch label lies outside are left out
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> "DataConfig":
+        if self.windows == "onsets" and self.overlap:
+            raise ValueError("overlap is for regular windows, not for windows: onsets")
+        return self
+
+
+class AugmentConfig(Section):
+    """What training does to clips as it reads them. Labels follow: a clip played faster is labelled higher."""
+
+    gain_db: Annotated[float, Field(ge=0, le=60)] = 0.0  # louder or softer by up to so much
+    shift: Share = 0.0  # later by up to so much of a clip
+    semitones: Annotated[float, Field(ge=0, le=24)] = 0.0  # resampled to sound up to so much higher or lower
 
 
 class ModelConfig(Section):
@@ -207,6 +229,7 @@ class Recipe(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")

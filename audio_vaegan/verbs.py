@@ -2,31 +2,60 @@
 
 import argparse
 import importlib.util
+from typing import Any
 
 from audio_vaegan.arguments import midi
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.files import share
 
 
-def prepare(args: argparse.Namespace) -> int:
+def prepare(args: argparse.Namespace, **team: Any) -> int:
+    from audio_vaegan.data.prepare import Team
     from audio_vaegan.data.prepare import prepare as make_store
+    from audio_vaegan.data.summary import describe
     from audio_vaegan.recipe import load_recipe
 
+    if args.workers is not None and args.workers < 1:
+        raise UserError("--workers must be at least 1")
     recipe = load_recipe(args.recipe, args.overrides)
-    summary = make_store(args.sounds, recipe, args.out, args.overwrite)
+    summary = make_store(
+        args.sounds,
+        recipe,
+        args.out,
+        args.overwrite,
+        dry_run=args.dry_run,
+        workers=args.workers,
+        team=Team(**team),
+    )
+    if summary is None:
+        return 0
     if summary.get("up_to_date"):
         print(f"{args.out}: up to date")
-    splits = ", ".join(f"{k} {v}" for k, v in summary["splits"].items())
-    used = f"{summary['files_used']} of {summary['files']} files used"
-    print(f"{used}, {summary['clips']} clips, {summary['seconds']:.0f} s of sound")
-    rate, size = recipe.mel.sample_rate, recipe.data.clip_samples
-    print(f"stored as {rate} Hz mono clips of {size / rate:.3f} s")
-    print(f"splits: {splits}; unpitched: {summary['unpitched_clips']}")
-    for reason, count in summary["dropped"].items():
-        print(f"dropped {count}: {reason}")
-    if summary["labels_that_the_meter_doubts"]:
-        print(f"pitch labels that the meter doubts: {summary['labels_that_the_meter_doubts']} (labels were kept)")
-    print(f"every file: {args.out / 'report.json'}")
+    print("\n".join(describe(summary, recipe.mel.sample_rate, recipe.data.clip_samples)))
+    report = args.out.with_name(args.out.name + ".report") if args.dry_run else args.out
+    print(f"every file: {report / 'report.html'} (and report.json)")
+    return 0
+
+
+def inspect(args: argparse.Namespace) -> int:
+    import json
+
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.data.summary import describe, table
+    from audio_vaegan.files import read_json
+
+    store = Store(args.store)
+    report = read_json(args.store / "report.json", "--store")
+    if args.file is not None:
+        found = [f for f in report["files"] if args.file in f["file"]]
+        if not found:
+            raise UserError(f"--file {args.file}: none of {len(report['files'])} files has that in its name")
+        print("\n".join(json.dumps(f, ensure_ascii=False) for f in found))
+        return 0
+    print("\n".join(describe(report["summary"], store.sample_rate, store.clip_samples)))
+    print(table(report["summary"]))
+    print(f"content hash: {store.content_hash}")
+    print(f"every file: {args.store / 'report.html'} (and report.json)")
     return 0
 
 

@@ -1,8 +1,18 @@
-import numpy as np
-import torch
+import ast
+import json
+import sys
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import RATE, run
+
+from audio_vaegan.config import AugmentConfig
 from audio_vaegan.data.batches import Clips, frame_mask, hold_out, positions
 from audio_vaegan.data.store import Store
+from audio_vaegan.descriptors import measure
 
 
 def test_each_epoch_visits_every_clip_once_in_its_own_order():
@@ -55,3 +65,88 @@ def test_all_clips_of_a_file_are_on_one_side():
     stay, aside = hold_out(sources, 0.25)
     assert len(set(sources[aside])) == 3 and not set(sources[aside]) & set(sources[stay])
     assert not len(hold_out(np.array(["long"] * 500), 0.05)[1])
+
+
+def augmented(store, draws, **how):
+    """Clips of a store as they are, and changed: (audio, controls, length) twice."""
+    clips = Clips(store, np.arange(8), {"pitch": (), "loudness": ()})
+    rows = np.arange(8)
+    plain, changed = clips.read(rows), clips.read(rows, AugmentConfig(**how), np.asarray(draws, dtype=np.float32))
+    return [t.numpy() for t in plain], [t.numpy() for t in changed]
+
+
+@pytest.mark.parametrize(("draw", "semitones"), [(0.0, -3), (0.5, 0), (1.0, 3), (0.75, 1.5)])
+def test_what_is_played_faster_is_labelled_higher(tiny_store, draw, semitones):
+    plain, changed = augmented(Store(tiny_store), np.full((8, 3), draw), semitones=3)
+    np.testing.assert_allclose(changed[1][:, 0], plain[1][:, 0] + semitones, atol=1e-4)
+    heard = measure(torch.from_numpy(changed[0]), RATE, torch.from_numpy(changed[2]))
+    np.testing.assert_allclose(heard["pitch"], changed[1][:, 0], atol=0.1)  # the label is true
+    ratio = 2 ** (semitones / 12)
+    assert np.abs(changed[2] - np.minimum(8192, np.round(plain[2] / ratio))).max() <= 1
+    assert all(not row[n:].any() for row, n in zip(changed[0], changed[2], strict=True))
+
+
+def test_gain_and_shift_change_level_and_place_alone(tiny_store):
+    draws = np.stack([np.full(8, 0.5), np.linspace(0, 0.9, 8), np.linspace(0, 1, 8)], axis=1)
+    plain, changed = augmented(Store(tiny_store), draws, gain_db=12, shift=0.25)
+    for i in range(8):
+        late, gain = int(np.linspace(0, 0.9, 8)[i] * 0.25 * 8192), 24 * i / 7 - 12
+        sound = changed[0][i, late : changed[2][i]]
+        assert not changed[0][i, :late].any()
+        np.testing.assert_allclose(sound, plain[0][i, : len(sound)] * 10 ** (gain / 20), rtol=1e-5)
+        assert changed[1][i].tolist() == pytest.approx([plain[1][i, 0], plain[1][i, 1] + gain], abs=1e-4)
+    heard = measure(torch.from_numpy(changed[0]), RATE, torch.from_numpy(changed[2]))["loudness"]
+    assert np.abs(heard.numpy() - changed[1][:, 1]).max() < 1.5  # silence before the sound counts in a short clip
+
+
+def test_without_options_nothing_changes(tiny_store):
+    plain, changed = augmented(Store(tiny_store), np.full((8, 3), 0.9))
+    for a, b in zip(plain, changed, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_draws_augmentation_by_seed_step_and_item(make_task):
+    moving = ["--augment.semitones", "2"]
+    first, second, plain = make_task(*moving), make_task(*moving), make_task()
+    low, high = first.net.controls[0].low, first.net.controls[0].high
+    assert (low, high) == (plain.net.controls[0].low - 2, plain.net.controls[0].high + 2)
+    a, b, c = (task.feed.parts(3, True)[0] for task in (first, second, plain))
+    assert torch.equal(a.mel, b.mel) and torch.equal(a.values, b.values) and torch.equal(a.noise, c.noise)
+    moved = (a.values - c.values).flatten()
+    assert moved.abs().max() <= 2 and moved.std() > 0.3
+
+
+def test_a_store_of_a_million_clips_opens_at_once_and_reads_a_batch_in_little_memory(tmp_path, tiny_store):
+    """Sparse shards: what is not written reads as zeros, and takes no room."""
+    count, size, each = 1_000_000, 16384, 50_000
+    table = Store(tiny_store).items
+    rows = table.take(pa.array(np.arange(count) % len(table)))
+    pq.write_table(rows, tmp_path / "items.parquet")
+    shards = []
+    for i in range(count // each):
+        names = {"clips": f"shard-{i:05d}.npy", "prints": f"prints-{i:05d}.npy"}
+        clips = np.lib.format.open_memmap(tmp_path / names["clips"], "w+", "<i2", (each, size))
+        clips[7] = i + 1
+        shards.append(names | {"count": each})
+    about = json.loads((tiny_store / "store.json").read_text())
+    (tmp_path / "store.json").write_text(json.dumps(about | {"clips": count, "clip_samples": size, "shards": shards}))
+    code = (
+        "import resource, sys, time, pathlib, numpy as np\n"
+        "from audio_vaegan.data.store import Store\n"
+        "from audio_vaegan.data.batches import Clips\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "store = Store(pathlib.Path(sys.argv[1]))\n"
+        "clips = Clips(store, store.split('train'), {'pitch': ()})\n"
+        "rows = np.searchsorted(clips.clips, np.arange(20) * 50_000 + 7)\n"
+        "audio, _, _ = clips.read(rows)\n"
+        "found = [int(c) for c in clips.clips[rows]]\n"
+        "print(len(store), audio.shape[1], [(c, round(float(a.max()) * 32768)) for c, a in zip(found, audio)])\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+    )
+    done = run([sys.executable, "-c", code, str(tmp_path)])
+    assert done.returncode == 0, done.stderr
+    said, megabytes = done.stdout.splitlines()
+    assert said.startswith("1000000 16384 ")
+    for clip, value in ast.literal_eval(said.split(" ", 2)[2]):
+        assert value == (clip // 50_000 + 1 if clip % 50_000 == 7 else 0)
+    assert float(megabytes) < 400

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audio_vaegan.config import AugmentConfig
+from audio_vaegan.data.augment import augment
 from audio_vaegan.data.store import Store
 
 
@@ -43,13 +45,17 @@ class Clips:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Audio `[B, samples]`, controls in their units `[B, C]` (NaN: undefined), true length in samples `[B]`."""
-        return (
-            torch.from_numpy(self.store.read(self.clips[rows])),
-            torch.from_numpy(self.controls[rows]),
-            torch.from_numpy(self.length[rows]),
-        )
+    def read(
+        self, rows: NDArray[np.int64], how: AugmentConfig | None = None, draws: NDArray[np.float32] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Audio `[B, samples]`, controls in their units `[B, C]` (NaN: undefined), true length in samples `[B]`.
+
+        With `draws` `[B, 3]` the clips are changed as `how` says.
+        """
+        audio, controls, length = self.store.read(self.clips[rows]), self.controls[rows], self.length[rows]
+        if how is not None and draws is not None:
+            audio, controls, length = augment(audio, controls, length, tuple(self.names), draws, how)
+        return torch.from_numpy(audio), torch.from_numpy(controls), torch.from_numpy(length)
 
 
 def hold_out(sources: NDArray[Any], share: float, most: int = 64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

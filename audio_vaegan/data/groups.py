@@ -1,8 +1,12 @@
 """What belongs together when data is split, and the splits."""
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
 
 from audio_vaegan.config import Recipe
+
+HELD = "test_instrument"
 
 
 def connected(holds: dict[str, set[str]]) -> dict[str, str]:
@@ -25,20 +29,81 @@ def connected(holds: dict[str, set[str]]) -> dict[str, str]:
     return {name: root(name) for name in holds}
 
 
-def splits(groups: list[str], recipe: Recipe) -> list[str]:
-    """A split for each clip: whole groups into test_instrument, then single clips of the rest into test_note.
+class Sides:
+    """Things that are joined step by step, some of which stand on a side; nothing is ever joined across sides."""
 
-    Which ones is decided by hashes of names, not by order, so that the same data always splits the same way. With one
-    clip a group, holding out clips would be the same as holding out groups: test_note stays empty.
+    def __init__(self) -> None:
+        self.parent: dict[str, str] = {}
+        self.side: dict[str, str] = {}
+
+    def root(self, name: str) -> str:
+        self.parent.setdefault(name, name)
+        while self.parent[name] != name:
+            self.parent[name] = name = self.parent[self.parent[name]]
+        return name
+
+    def place(self, name: str, side: str) -> None:
+        self.side[self.root(name)] = side
+
+    def sides(self, names: set[str]) -> set[str]:
+        """The sides on which some names stand."""
+        return {self.side[r] for r in map(self.root, names) if r in self.side}
+
+    def join(self, names: set[str]) -> None:
+        """Make one of some names, all of which stand on one side at most."""
+        side = self.sides(names)
+        first, *others = sorted({self.root(n) for n in names})
+        for other in others:
+            self.parent[other] = first
+        if side:
+            (self.side[first],) = side
+
+
+def splits(groups: Sequence[str], units: Sequence[str], known: Sequence[str | None], recipe: Recipe) -> list[str]:
+    """A split for each clip: whole groups into test_instrument, then units of the other groups into test_note.
+
+    A unit is a set of clips that must not be torn apart (copies of one sound, windows that overlap); one that makes up
+    its whole group is never in test_note. `known` holds the splits of clips of an older store; they stay. Which of the
+    others are held out is decided by hashes of names, so that the same data always splits the same way.
     """
     names = sorted(set(groups), key=lambda g: _rank(recipe.seed, g))
-    held = set(names[: round(recipe.data.test_instruments * len(names))]) if len(names) > 1 else set()
-    rest = [i for i, g in enumerate(groups) if g not in held]
-    first = {g: i for i, g in reversed(list(enumerate(groups)))}
-    several = len(names) < len(groups)
-    order = sorted(rest, key=lambda i: _rank(recipe.seed, f"{groups[i]}#{i - first[groups[i]]}"))
-    notes = set(order[: round(recipe.data.test_notes * len(rest))]) if several and len(rest) > 1 else set()
-    return ["test_instrument" if g in held else "test_note" if i in notes else "train" for i, g in enumerate(groups)]
+    held = {g for g, k in zip(groups, known, strict=True) if k == HELD}
+    trained = {g for g, k in zip(groups, known, strict=True) if k and k != HELD}
+    if len(names) > 1:
+        wanted = round(recipe.data.test_instruments * len(names)) - len(held)
+        held |= set([g for g in names if g not in held | trained][: max(0, wanted)])
+    first: dict[str, int] = {}
+    members: dict[str, list[int]] = defaultdict(list)
+    units_of: dict[str, set[str]] = defaultdict(set)
+    for i, (group, unit) in enumerate(zip(groups, units, strict=True)):
+        first.setdefault(group, i)
+        if group not in held:
+            members[unit].append(i)
+            units_of[group].add(unit)
+    split = [HELD if g in held else "train" for g in groups]
+    wanted = round(recipe.data.test_notes * sum(map(len, members.values())))
+    free = []
+    for unit, clips in members.items():
+        there = {known[i] for i in clips} - {None}
+        if "test_note" in there:
+            for i in clips:
+                split[i] = "test_note"
+            wanted -= len(clips)
+        elif not there and all(len(units_of[groups[i]]) > 1 for i in clips):
+            free.append(unit)
+    ranked = sorted(free, key=lambda u: _rank(recipe.seed, _place(members[u][0], groups, first)))
+    for unit in ranked:
+        if wanted <= 0:
+            break
+        if len(members[unit]) <= wanted:
+            wanted -= len(members[unit])
+            for i in members[unit]:
+                split[i] = "test_note"
+    return split
+
+
+def _place(clip: int, groups: Sequence[str], first: dict[str, int]) -> str:
+    return f"{groups[clip]}#{clip - first[groups[clip]]}"
 
 
 def _rank(seed: int, name: str) -> str:

@@ -1,287 +1,256 @@
 """Files -> store. Every input file is accounted for; a killed run goes on by the same command.
 
-Work is done in chunks of files. A chunk's clips and rows are written, whole or not at all, into a hidden folder beside
-the store; the last step assigns the splits, writes the tables and renames the folder.
+Work is done in chunks of files, by several processes. A chunk's clips and rows are written, whole or not at all, into a
+hidden folder beside the store; the last step (`assemble.py`) makes the store of them and renames the folder.
 """
 
 import hashlib
-import io
 import json
+import os
 import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from audio_vaegan.audio import SUFFIXES, BadAudio, peak_dbfs, read, to_pcm16
+from audio_vaegan.audio import SUFFIXES, BadAudio
 from audio_vaegan.config import Recipe
-from audio_vaegan.data.groups import connected, splits
-from audio_vaegan.data.sources import SourceFile, choose, find
-from audio_vaegan.data.store import SCHEMA, SPLITS, VERSION, Store
-from audio_vaegan.descriptors import yin
-from audio_vaegan.errors import UserError
+from audio_vaegan.data.assemble import assemble
+from audio_vaegan.data.chunk import Chunk, process
+from audio_vaegan.data.page import write_page
+from audio_vaegan.data.sources import SourceFile, find, identity
+from audio_vaegan.data.store import VERSION, Store
+from audio_vaegan.data.summary import kind, summarise
+from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.files import (
     check_out_folder,
     fsync_tree,
     mark,
+    new_folder,
     read_json,
     replace_folder,
-    sha256_file,
     write_atomic,
     write_json,
 )
 
 FILES_A_CHUNK = 256
-CHUNK_BYTES = 64 * 2**20  # of clips; a chunk ends with the file that reaches it
+BYTES_A_CHUNK = 64 * 2**20  # of files; a chunk ends with the file that reaches it
 
 
-@dataclass
-class _Chunk:
-    clips: list[NDArray[np.int16]]
-    rows: list[dict[str, Any]]
-    files: list[dict[str, Any]]
+@dataclass(frozen=True)
+class Team:
+    """Processes of one launch that prepare one store together: each does every so many-th chunk, the first the rest."""
+
+    rank: int = 0
+    size: int = 1
+    wait: Callable[[], None] = lambda: None  # until all have come this far
 
 
-def prepare(paths: list[Path], recipe: Recipe, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Make the store `out`. Returns the report's summary; when the store is already up to date, touches nothing.
+def prepare(
+    paths: list[Path],
+    recipe: Recipe,
+    out: Path,
+    overwrite: bool = False,
+    *,
+    dry_run: bool = False,
+    workers: int | None = None,
+    team: Team = Team(),
+) -> dict[str, Any] | None:
+    """Make the store `out`, or let it grow by the files that it does not hold yet. Returns the report's summary, with
+    the seconds of each stage; None on all processes of a team but the first.
 
+    A store that is up to date is not touched. With `dry_run` there is no store, but the report, in OUT.report.
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
     out = out.resolve()
-    files = [choose(f, recipe.data) for f in find(paths)]
-    hashes = [None if f.refused else _hash(f) for f in tqdm(files, desc="read", unit="file", delay=2)]
-    plan = _plan(files, hashes, recipe)
-    if not overwrite and (out / "store.json").is_file():
-        summary = _up_to_date(out, plan)
-        if summary is not None:
-            return summary
-    check_out_folder(out, "store", overwrite)
+    workers = workers or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    work, place = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.report")
+    files = find(paths, recipe, leave={out, work, place})
+    made_by = _made_by(recipe)
+    old = None if overwrite else _store_to_grow(out, made_by)
+    if old:
+        before = {f["file"]: f for f in read_json(out / "report.json", "report")["files"]}
+        if team.rank == 0:
+            _unchanged(files, before, out, workers)
+        files = [f for f in files if f.name not in before]
+        if not files and not dry_run:
+            summary: dict[str, Any] = read_json(out / "report.json", "report")["summary"]
+            return summary | {"up_to_date": True} if team.rank == 0 else None
+    elif not dry_run:
+        check_out_folder(out, "store", overwrite)
 
-    work = out.with_name(f".{out.name}.partial")
-    if work.exists() and (not (work / "plan").is_file() or (work / "plan").read_text() != plan):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    mark(work, "store")
-    write_atomic(work / "plan", plan)
-
-    number = done = 0
-    with tqdm(total=len(files), desc="prepare", unit="file", delay=1) as bar:
-        while done < len(files):
-            part = work / f"part-{number:05d}.json"
-            if part.exists():
-                chunk_files = json.loads(part.read_text())["files"]
-            else:
-                chunk = _process(files[done:], hashes[done:], recipe)
-                chunk_files = chunk.files
-                clips = np.stack(chunk.clips) if chunk.clips else np.empty((0, recipe.data.clip_samples), "<i2")
-                chunk.clips.clear()
-                buffer = io.BytesIO()
-                np.save(buffer, clips)
-                del clips
-                write_atomic(work / f"shard-{number:05d}.npy", buffer.getbuffer())
-                write_json(part, {"rows": chunk.rows, "files": chunk.files})
-            number, done = number + 1, done + len(chunk_files)
-            bar.update(len(chunk_files))
-    return _finish(work, out, recipe, plan, number, paths)
-
-
-def _up_to_date(out: Path, plan: str) -> dict[str, Any] | None:
-    """The summary of a whole store that was made by the same plan, else None. A damaged one is a UserError."""
-    try:
-        if Store(out).plan != plan:
-            return None
-    except UserError as e:
-        raise UserError(f"{e} with --overwrite") from None
-    summary: dict[str, Any] = read_json(out / "report.json", "report")["summary"]
-    return summary | {"up_to_date": True}
-
-
-def _hash(file: SourceFile) -> str | None:
-    try:
-        return sha256_file(file.path)
-    except OSError:
+    chunks = list(_chunks(files, made_by, work))
+    if team.rank == 0:
+        _begin(work, chunks, made_by)
+    team.wait()
+    _work(chunks[team.rank :: team.size], recipe, workers)
+    team.wait()
+    if team.rank:
         return None
-
-
-def _plan(files: list[SourceFile], hashes: list[str | None], recipe: Recipe) -> str:
-    """What the store is made of and how, as one hash. The same plan makes the same bytes."""
-    inputs = [[f.name, h, f.group, f.labels, f.refused] for f, h in zip(files, hashes, strict=True)]
-    how = [VERSION, recipe.seed, recipe.mel.model_dump(), recipe.data.model_dump()]
-    return hashlib.sha256(json.dumps([inputs, how], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _process(files: list[SourceFile], hashes: list[str | None], recipe: Recipe) -> _Chunk:
-    """The next chunk: as many of the files as fill it."""
-    chunk = _Chunk([], [], [])
-    most = max(1, CHUNK_BYTES // (2 * recipe.data.clip_samples))
-    for file, digest in zip(files, hashes, strict=True):
-        if len(chunk.files) >= FILES_A_CHUNK or len(chunk.clips) >= most:
-            break
-        entry: dict[str, Any] = {"file": file.name, "used": False, "clips": 0}
-        reason = file.refused
-        if reason is None:
-            try:
-                if digest is None:
-                    raise BadAudio("cannot be opened (missing, or no permission)")
-                audio, _ = read(file.path, recipe.mel.sample_rate)
-                left_out = _cut(chunk, file, digest, audio, recipe, entry)
-                entry["used"] = entry["clips"] > 0
-                if entry["used"]:
-                    entry |= left_out
-                else:
-                    reason = f"silent (peak below {recipe.data.silence_dbfs:g} dBFS)"
-            except BadAudio as e:
-                reason = str(e)
-        if reason:
-            entry["reason"] = reason
-        chunk.files.append(entry)
-    _measure(chunk, recipe)
-    return chunk
-
-
-def _cut(
-    chunk: _Chunk, file: SourceFile, digest: str, audio: NDArray[np.float32], recipe: Recipe, entry: dict[str, Any]
-) -> dict[str, int]:
-    """Cut a sound into clips side by side; the last one is padded. Returns what was left out of a longer sound:
-    silent clips, and a tail of less than a tenth of a clip."""
-    size, silent = recipe.data.clip_samples, 0
-    tail = len(audio) % size
-    short = tail if len(audio) > size and tail < size // 10 else 0
-    for start in range(0, len(audio) - short, size):
-        piece = audio[start : start + size]
-        peak = peak_dbfs(piece)
-        if peak < recipe.data.silence_dbfs:
-            silent += 1
-            continue
-        clip = np.zeros(size, dtype="<i2")
-        clip[: len(piece)] = to_pcm16(piece)
-        chunk.clips.append(clip)
-        chunk.rows.append(
-            {
-                "source": file.name,
-                "sha256": digest,
-                "start": start,
-                "length": len(piece),
-                "group": file.group,
-                "peak_dbfs": peak,
-                "labels": json.dumps(file.labels, sort_keys=True),
-            }
-        )
-        entry["clips"] += 1
-    left_out = {"silent_clips_left_out": silent, "tail_samples_left_out": short}
-    return {k: v for k, v in left_out.items() if v}
-
-
-def _measure(chunk: _Chunk, recipe: Recipe, batch: int = 64) -> None:
-    """Measure the pitch of every clip of a chunk; a label wins over the meter."""
-    for i in range(0, len(chunk.rows), batch):
-        audio = torch.from_numpy(np.stack(chunk.clips[i : i + batch]).astype(np.float32) / 32768.0)
-        for row, midi in zip(chunk.rows[i : i + batch], yin(audio, recipe.mel.sample_rate).midi.tolist(), strict=True):
-            measured = None if np.isnan(midi) else round(midi, 4)
-            label = json.loads(row["labels"]).get("pitch")
-            labelled = isinstance(label, int | float) and np.isfinite(label)
-            row["pitch_measured"] = measured
-            row["pitch"] = float(label) if labelled else measured
-            row["pitch_from"] = "label" if labelled else None if measured is None else "meter"
-
-
-def _finish(work: Path, out: Path, recipe: Recipe, plan: str, chunks: int, paths: list[Path]) -> dict[str, Any]:
-    parts = [json.loads((work / f"part-{i:05d}.json").read_text()) for i in range(chunks)]
-    rows = [row for part in parts for row in part["rows"]]
-    files = [file for part in parts for file in part["files"]]
-    if not rows:
+    report = assemble(work, chunks, recipe, made_by, old)
+    if not any(f["used"] for f in report["files"]):
         shutil.rmtree(work)
-        raise UserError(_nothing_usable(files, paths))
-    hashes: dict[str, set[str]] = {}
-    for row in rows:
-        hashes.setdefault(row["group"], set()).add(row["sha256"])
-    same = connected(hashes)  # equal files are one source, whatever their names
-    for number, (row, split) in enumerate(zip(rows, splits([same[r["group"]] for r in rows], recipe), strict=True)):
-        row["clip"], row["split"], row["group"] = number, split, same[row["group"]]
-    _tell(files, rows)
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, work / "items.parquet")
-    shards = []
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())
-    for i in range(chunks):
-        path = work / f"shard-{i:05d}.npy"
-        count = len(np.load(path, mmap_mode="r", allow_pickle=False))
-        if count:
-            digest.update(sha256_file(path).encode())
-            shards.append({"file": path.name, "clips": count})
-        else:
-            path.unlink()
-    summary = _summary(files, rows, recipe)
-    write_json(work / "report.json", {"summary": summary, "files": files})
-    write_json(
-        work / "store.json",
-        {
-            "version": VERSION,
-            "mel": recipe.mel.model_dump(),
-            "sample_rate": recipe.mel.sample_rate,
-            "clip_samples": recipe.data.clip_samples,
-            "clips": len(rows),
-            "shards": shards,
-            "plan": plan,
-            "content_hash": digest.hexdigest(),
-        },
-    )
-    for i in range(chunks):
-        (work / f"part-{i:05d}.json").unlink()
-    (work / "plan").unlink()
-    mark(work, "store")
-    fsync_tree(work)
-    replace_folder(work, out)
-    Store(out)
+        raise UserError(_nothing_usable(report["files"], paths))
+    seconds = report.pop("seconds")
+    summary = _report(work, **report)
+    if dry_run:
+        with new_folder(place, "report", overwrite=True) as folder:
+            for name in ("report.json", "report.html"):
+                (work / name).replace(folder / name)
+        shutil.rmtree(work)
+    else:
+        (work / "plan").unlink()
+        mark(work, "store")
+        fsync_tree(work)
+        replace_folder(work, out)
+        Store(out)
+    return summary | {"stages": seconds, "added": len(files) if old else None}
+
+
+def _report(work: Path, files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]]) -> dict[str, Any]:
+    """Write report.json and report.html. Returns the summary."""
+    store = Store(work)
+    summary = summarise(files, duplicates, store)
+    write_json(work / "report.json", {"summary": summary, "duplicates": duplicates, "files": files})
+    write_page(work / "report.html", summary, files, store.items, store.sample_rate)
     return summary
 
 
-def _tell(files: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
-    """Add to the report what was understood of each used file: the pitch and the split of its clips."""
-    by_source: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_source.setdefault(row["source"], []).append(row)
-    for file in files:
-        if file["used"]:
-            file["pitch"] = [r["pitch"] for r in by_source[file["file"]]]
-            file["split"] = sorted({r["split"] for r in by_source[file["file"]]})
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _summary(files: list[dict[str, Any]], rows: list[dict[str, Any]], recipe: Recipe) -> dict[str, Any]:
-    reasons: dict[str, int] = {}
-    for file in files:
-        if not file["used"]:
-            reasons[file["reason"]] = reasons.get(file["reason"], 0) + 1
-    off = [
-        abs(r["pitch"] - r["pitch_measured"])
-        for r in rows
-        if r["pitch_from"] == "label" and r["pitch_measured"] is not None
-    ]
-    return {
-        "files": len(files),
-        "files_used": sum(f["used"] for f in files),
-        "dropped": reasons,
-        "clips": len(rows),
-        "seconds": round(sum(r["length"] for r in rows) / recipe.mel.sample_rate, 3),
-        "splits": {s: sum(r["split"] == s for r in rows) for s in SPLITS},
-        "groups": len({r["group"] for r in rows}),
-        "unpitched_clips": sum(r["pitch"] is None for r in rows),
-        "labels_that_the_meter_doubts": sum(d > 0.5 for d in off),
-    }
+def _made_by(recipe: Recipe) -> str:
+    """How a store is made, as one hash: the part of the recipe that it depends on."""
+    how = [VERSION, recipe.seed, recipe.mel.model_dump(), recipe.data.model_dump()]
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+
+
+def _store_to_grow(out: Path, made_by: str) -> Store | None:
+    """The store that is there, if it is whole and was made in the same way. A damaged one is a UserError."""
+    if not (out / "store.json").is_file():
+        return None
+    try:
+        store = Store(out)
+    except UserError as e:
+        raise UserError(f"{e} with --overwrite") from None
+    if store.made_by != made_by:
+        raise UserError(
+            f"--out {out}: a store made by another recipe (mel, data or seed differ); add --overwrite to make it anew, "
+            "or choose another name"
+        )
+    return store
+
+
+def _unchanged(files: list[SourceFile], before: dict[str, dict[str, Any]], out: Path, workers: int) -> None:
+    """Raise UserError unless every file of the store is there, as it was."""
+    here = {f.name: f for f in files}
+    gone = [name for name in before if name not in here]
+    there = [f for f in files if f.name in before]
+    with ThreadPoolExecutor(workers) as pool:
+        keys = pool.map(_identity, there)
+        told = tqdm(keys, total=len(there), desc="compare", unit="file", delay=2)
+        changed = [f.name for f, key in zip(there, told, strict=True) if key != before[f.name]["key"]]
+    for what, names in (("gone", gone), ("changed", changed)):
+        if names:
+            raise UserError(
+                f"--out {out}: {len(names)} of its files have {what} since ({names[0]}"
+                f"{', ...' if names[1:] else ''}); add --overwrite to make the store anew, or choose another name"
+            )
+
+
+def _identity(file: SourceFile) -> str:
+    try:
+        return identity(file, None if file.refused else file.source.digest(file))
+    except BadAudio:
+        return identity(file, None)
+
+
+def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk]:
+    """The files in chunks; which ones depends on their names and sizes alone."""
+    number, size, some, about = 0, 0, [], hashlib.sha256(made_by.encode())
+    for i, file in enumerate(files):
+        stat = None
+        if not file.refused:
+            try:
+                stat = file.path.stat()
+            except OSError:
+                stat = None
+        seen = (stat.st_size, stat.st_mtime_ns) if stat else None
+        about.update(repr((file.name, file.group, file.labels, file.refused, file.part, seen)).encode())
+        some.append(file)
+        size += file.part[1] if len(file.part) == 2 else 0 if file.part else stat.st_size if stat else 0
+        if len(some) == FILES_A_CHUNK or size >= BYTES_A_CHUNK or i == len(files) - 1:
+            yield Chunk(number, about.hexdigest(), tuple(some), work)
+            number, size, some, about = number + 1, 0, [], hashlib.sha256(made_by.encode())
+
+
+def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
+    """Make the hidden folder; what an earlier run left there is kept where it fits."""
+    if work.exists() and (not (work / "plan").is_file() or (work / "plan").read_text() != made_by):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    for half_written in work.glob(".*.tmp"):
+        half_written.unlink()
+    mark(work, "store")
+    write_atomic(work / "plan", made_by)
+    if any(p not in {c.part for c in chunks} for p in work.glob("part-*.json")):
+        shutil.rmtree(work)  # of a larger folder; what its chunks held is not known
+        _begin(work, chunks, made_by)
+
+
+def _work(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
+    """Process the chunks, those that are done apart. Ctrl-C stops at once; what is done stays done."""
+    with tqdm(total=sum(len(c.files) for c in chunks), desc="prepare", unit="file", delay=1) as bar:
+        if workers == 1 or len(chunks) < 2:
+            for chunk in chunks:
+                process(chunk, recipe)
+                bar.update(len(chunk.files))
+            return
+        pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _worker)  # no fork beside threads
+        try:
+            jobs = {pool.submit(process, chunk, recipe): chunk for chunk in chunks}
+            for job in as_completed(jobs):
+                job.result()
+                bar.update(len(jobs[job].files))
+        except BrokenProcessPool:
+            raise Failure("a worker process died (out of memory?); the same command goes on, try --workers 1") from None
+        except BaseException:
+            for worker in list(pool._processes.values()):
+                worker.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _worker() -> None:
+    """A worker leaves Ctrl-C to the process that asked, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _nothing_usable(files: list[dict[str, Any]], paths: list[Path]) -> str:
     where = ", ".join(map(str, paths))
     if not files:
         return f"{where}: no files there; looked for {' '.join(SUFFIXES)}"
-    first = files[0]
+    reasons = Counter(kind(f["reason"]) for f in files).most_common(3)
+    seen = ", ".join(f"{count} {reason}" for reason, count in reasons)
     return (
-        f"{where}: none of {len(files)} files is usable (looked for {' '.join(SUFFIXES)}); "
-        f"the first, {first['file']}: {first['reason']}"
+        f"{where}: none of {len(files)} files is usable (looked for {' '.join(SUFFIXES)}; found: {seen}); "
+        f"the first, {files[0]['file']}: {files[0]['reason']}"
     )

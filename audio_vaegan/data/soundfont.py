@@ -123,7 +123,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
     wanted = list(_wanted(presets, what))
     with new_folder(out, "notes", overwrite) as folder:
         (folder / "audio").mkdir()
-        synth = _Synth(path, what)
+        synth = Synth(path, what)
         notes: dict[str, dict[str, Any]] = {}
         used: dict[str, set[str]] = {}
         empty, clipped = 0, []
@@ -195,7 +195,7 @@ def _find(presets: dict[tuple[int, int], Preset], bank: int, program: int) -> Pr
     return presets[bank, program]
 
 
-class _Synth:
+class Synth:
     """FluidSynth without reverb and chorus; each note starts from a reset synthesiser."""
 
     def __init__(self, path: Path, what: Rendering) -> None:

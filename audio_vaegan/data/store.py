@@ -3,11 +3,12 @@
 STORE/store.json            version, MelConfig, sample rate, clip length, shards, content hash
       items.parquet         one row a clip: source path, sha256, split, labels, descriptors
       shard-00000.npy ...   int16 [clips, clip_samples]
-      report.json           every input file: used, or dropped and why
+      prints-00000.npy ...  float16 [clips, 128], by which copies are found
+      report.json           every input file: used, or dropped and why; report.html: the same to look at
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from audio_vaegan.config import MelConfig
+from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json
 
-VERSION = 1
+VERSION = 2
 SPLITS = ("train", "test_instrument", "test_note")
 
 SCHEMA = pa.schema(
@@ -33,11 +35,13 @@ SCHEMA = pa.schema(
         ("length", pa.int64()),  # true samples; the rest of the clip is padding
         ("split", pa.string()),
         ("group", pa.string()),
-        ("pitch", pa.float64()),  # MIDI; null: undefined
+        ("gain_db", pa.float32()),  # applied to the clip: to the loudness that the recipe asks for, or below full scale
+        ("silence", pa.float32()),  # share of the true length below -60 dBFS
         ("pitch_from", pa.string()),  # label | meter | null
-        ("pitch_measured", pa.float64()),
-        ("peak_dbfs", pa.float64()),
         ("labels", pa.string()),  # JSON object
+        # of the clip before its gain, in the descriptor's unit; null: undefined. A label wins over what was measured.
+        *((name, pa.float64()) for name in DESCRIPTORS),
+        *((f"{name}_measured", pa.float64()) for name in DESCRIPTORS),
     ]
 )
 
@@ -57,16 +61,19 @@ class Store:
         try:
             self.mel = MelConfig.model_validate(about["mel"])
             self.clip_samples = int(about["clip_samples"])
-            self.plan = str(about["plan"])
+            self.made_by = str(about["made_by"])
             self.content_hash = str(about["content_hash"])
-            self.items = pq.read_table(path / "items.parquet", schema=SCHEMA)
-            shards = [np.load(path / s["file"], mmap_mode="r", allow_pickle=False) for s in about["shards"]]
+            self.shards = [(path / s["clips"], path / s["prints"]) for s in about["shards"]]
+            self._table = pq.ParquetFile(path / "items.parquet", memory_map=True)
+            if not self._table.schema_arrow.equals(SCHEMA):
+                raise ValueError("the columns of items.parquet are not those of a store")
+            shards = [np.load(clips, mmap_mode="r", allow_pickle=False) for clips, _ in self.shards]
         except (KeyError, TypeError, ValueError, OSError, EOFError, ValidationError, pa.ArrowException) as e:
             reason = " ".join(str(e).split())[:200]
             raise UserError(f"--store {path}: damaged ({type(e).__name__}: {reason}); prepare it again") from None
         self._shards = shards
         self._first = np.cumsum([0, *(len(s) for s in shards)])
-        if self._first[-1] != len(self.items) or any(s.shape[1] != self.clip_samples for s in shards):
+        if self._first[-1] != len(self) or any(s.shape[1] != self.clip_samples for s in shards):
             raise UserError(f"--store {path}: its shards and its table do not agree; prepare it again")
 
     @property
@@ -74,20 +81,36 @@ class Store:
         return self.mel.sample_rate
 
     def __len__(self) -> int:
-        return len(self.items)
+        return int(self._table.metadata.num_rows)
+
+    @property
+    def items(self) -> pa.Table:
+        """The whole table, read anew."""
+        return self._table.read()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of the table, some of them at a time in memory."""
+        for batch in self._table.iter_batches(4096):
+            yield from batch.to_pylist()
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the table; null numbers become NaN."""
-        return self.items.column(name).to_numpy(zero_copy_only=False)
+        return self._table.read([name]).column(name).to_numpy(zero_copy_only=False)
+
+    def _labels(self) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
+        """The different sets of labels, and which of them each clip has."""
+        column = self._table.read(["labels"]).column("labels").combine_chunks().dictionary_encode()
+        return [json.loads(text) for text in column.dictionary.to_pylist()], column.indices.to_numpy()
 
     def label(self, name: str) -> list[str | None]:
         """A label of every clip as text; None where a clip has none."""
-        found = (json.loads(text).get(name) for text in self.items.column("labels").to_pylist())
-        return [None if value is None else str(value) for value in found]
+        different, index = self._labels()
+        found = [None if (value := labels.get(name)) is None else str(value) for labels in different]
+        return [found[i] for i in index]
 
     def label_names(self) -> list[str]:
         """The labels that clips of this store have."""
-        return sorted({name for text in self.items.column("labels").unique().to_pylist() for name in json.loads(text)})
+        return sorted({name for labels in self._labels()[0] for name in labels})
 
     def values(self, name: str, classes: tuple[str, ...] = ()) -> NDArray[np.float32]:
         """A control of every clip: a column, or with `classes` the place of the clip's label among them; else NaN."""

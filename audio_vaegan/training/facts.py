@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from audio_vaegan.config import Recipe
+from audio_vaegan.config import AugmentConfig, Recipe
 from audio_vaegan.data.batches import Clips, frame_mask
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
@@ -34,8 +34,11 @@ def training_clips(store: Store, recipe: Recipe) -> Clips:
     return Clips(store, rows, names)
 
 
-def find_controls(clips: Clips) -> list[Control]:
-    """The controls that the training clips define, with the range and spread seen there."""
+def find_controls(clips: Clips, augment: AugmentConfig) -> list[Control]:
+    """The controls that the training clips define, with the range and spread seen there.
+
+    The range of the pitch is as much wider as augmentation moves it.
+    """
     found = []
     for i, (name, classes) in enumerate(clips.names.items()):
         values = clips.controls[:, i]
@@ -45,7 +48,8 @@ def find_controls(clips: Clips) -> list[Control]:
         if classes:
             found.append(Control(name, "class", 0.0, len(classes) - 1.0, 0.0, 1.0, len(classes), classes))
             continue
-        low, high = float(values.min()), float(values.max())
+        more = augment.semitones if name == "pitch" else 0.0
+        low, high = float(values.min()) - more, float(values.max()) + more
         bins = int(np.clip(round(high - low) + 1, 8, 128))
         found.append(Control(name, UNITS[name], low, high, float(values.mean()), float(values.std()), bins))
     return found

@@ -60,6 +60,7 @@ class Feed:
         self.frames = recipe.mel.frames(recipe.data.clip_samples)
         self.columns = [list(clips.names).index(c.name) for c in controls]
         self.undefined_share = torch.from_numpy(np.isnan(clips.controls[:, self.columns]).mean(axis=0)).float()
+        self.augmented = recipe.augment != type(recipe.augment)()
         self.micro, self.rank = recipe.train.accumulate, accelerator.process_index
         self.parts_in_all = accelerator.num_processes * self.micro
         self.sizes = self._sizes(accelerator.num_processes)
@@ -121,6 +122,8 @@ class Feed:
         defined[prior:] = True
         values = [(c.at(shares[:, i]) - c.mean) / c.deviation for i, c in enumerate(self.controls)]
         draw["controls"] = torch.stack(values, dim=1) if values else shares
+        if self.augmented:  # drawn last, so that without it nothing else changes
+            draw["vary"] = torch.rand(batch, 3, generator=g)
         return draw | {"defined": defined}
 
     def _part(self, rows: np.ndarray, draw: dict[str, Tensor], number: int) -> Part:
@@ -143,7 +146,8 @@ class Feed:
             controls=draw["controls"][fakes],
             defined=draw["defined"][fakes],
         )
-        audio, values, length = self.clips.read(rows[here])
+        vary = draw["vary"][here].numpy() if self.augmented else None
+        audio, values, length = self.clips.read(rows[here], self.recipe.augment, vary)
         device, net = self.device, self.net
         values, length = values[:, self.columns].to(device), length.to(device)
         with torch.no_grad():

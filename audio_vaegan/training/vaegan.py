@@ -57,7 +57,7 @@ class VaeGanTask:
         clips = training_clips(store, recipe)
         stay, aside = hold_out(store.column("sha256")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
-        mel, controls = Mel(recipe.mel), find_controls(self.clips)
+        mel, controls = Mel(recipe.mel), find_controls(self.clips, recipe.augment)
         unused = [name for name in self.clips.names if name not in {c.name for c in controls}]
         if unused:
             accelerator.print(f"no training clip defines, or all agree on: {', '.join(unused)}; trained without")

@@ -1,0 +1,229 @@
+"""The last step of `prepare`: what the chunks found -> one store. Copies are found, splits assigned, tables written."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.data.chunk import Chunk, save_array
+from audio_vaegan.data.duplicates import PRINT, same_sounds
+from audio_vaegan.data.groups import Sides, splits
+from audio_vaegan.data.joining import Joining
+from audio_vaegan.data.store import SCHEMA, VERSION, Store
+from audio_vaegan.files import sha256_file, write_json
+
+Entry = dict[str, Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some clips on disk, their prints and their rows. `known`: they come from the store that grows."""
+
+    clips: Path
+    prints: Path
+    count: int
+    known: bool
+
+
+def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old: Store | None) -> Entry:
+    """Put the parts of `work` together to a store there, without report. Returns `files` and `duplicates` for it, and
+    the `seconds` of each stage.
+
+    An `old` store is what it grows from: its clips come first and keep their splits.
+    """
+    started = time.perf_counter()
+    heads = [_head(chunk.read()) for chunk in chunks]
+    report = json.loads((old.path / "report.json").read_text(encoding="utf-8")) if old else {}
+    files: list[Entry] = [*report.get("files", []), *(f for head in heads for f in head["files"])]
+    shards = [Shard(c, p, len(np.load(c, mmap_mode="r")), True) for c, p in (old.shards if old else [])]
+    for chunk, head in zip(chunks, heads, strict=True):
+        shards += [Shard(chunk.shard(i), chunk.prints(i), count, False) for i, count in enumerate(head["shards"])]
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for row in _rows(chunks, old):
+        for name in ("source", "sha256", "start", "group"):
+            columns[name].append(row[name])
+        columns["known"].append(row.get("split"))
+
+    used = {f["file"] for f in files if f["used"]}
+    alive = np.array([s in used for s in columns["source"]], dtype=bool)
+    fresh = alive & np.array([k is None for k in columns["known"]], dtype=bool)
+    pairs = _pairs(shards, alive, fresh, columns, recipe.mel.sample_rate)
+    joined = Joining(files, columns, alive, pairs, recipe.data.overlap > 0)
+    for entry in files:
+        if entry["file"] in joined.refused:
+            entry |= {"used": False, "clips": 0, "reason": joined.refused[entry["file"]]}
+    alive &= np.array([s not in joined.refused for s in columns["source"]], dtype=bool)
+
+    stay = np.flatnonzero(alive).tolist()
+    groups = [joined.group_of(i) for i in stay]
+    split = splits(groups, [joined.unit_of(i) for i in stay], [columns["known"][i] for i in stay], recipe)
+    places = {i: (s, g) for i, s, g in zip(stay, split, groups, strict=True)}
+    digest = hashlib.sha256()
+    _write_table(work, chunks, old, files, places, digest)
+    written = _write_shards(work, shards, alive, digest)
+    for pattern in ("part-*.json", "clips-*.npy", "prints-*-*.npy"):
+        for path in work.glob(pattern):
+            path.unlink()
+    write_json(
+        work / "store.json",
+        {
+            "version": VERSION,
+            "mel": recipe.mel.model_dump(),
+            "sample_rate": recipe.mel.sample_rate,
+            "clip_samples": recipe.data.clip_samples,
+            "clips": len(stay),
+            "shards": written,
+            "made_by": made_by,
+            "content_hash": digest.hexdigest(),
+        },
+    )
+    near = [(columns["source"][a], columns["source"][b]) for a, b in pairs if alive[a] and alive[b]]
+    files.sort(key=lambda f: f["file"])
+    seconds: dict[str, float] = defaultdict(float)
+    for head in heads:
+        for stage, value in head["seconds"].items():
+            seconds[stage] += value
+    seconds["copies, splits, tables"] = time.perf_counter() - started
+    duplicates = _duplicates(files, near, report.get("duplicates", {}))
+    return {"files": files, "duplicates": duplicates, "seconds": dict(seconds)}
+
+
+def _head(part: dict[str, Any]) -> dict[str, Any]:
+    """A part without its rows, which may be many."""
+    return {name: part[name] for name in ("files", "shards", "seconds")}
+
+
+def _rows(chunks: list[Chunk], old: Store | None) -> Iterator[Row]:
+    """Every row, the old store's first; a part at a time is in memory."""
+    if old:
+        yield from old.rows()
+    for chunk in chunks:
+        yield from chunk.read()["rows"]
+
+
+def _pairs(
+    shards: list[Shard], alive: NDArray[np.bool_], fresh: NDArray[np.bool_], columns: dict[str, list[Any]], rate: int
+) -> list[tuple[int, int]]:
+    """Pairs of clips that are the same sound, though not of equal files."""
+    stay = np.flatnonzero(alive)
+    if not fresh.any():
+        return []
+    prints = np.concatenate([np.load(s.prints, mmap_mode="r") for s in shards] or [np.zeros((0, PRINT))])
+    maps = [np.load(s.clips, mmap_mode="r") for s in shards]
+    ends = np.cumsum([s.count for s in shards])
+
+    def read(clips: NDArray[np.int64]) -> NDArray[np.float32]:
+        out = np.empty((len(clips), maps[0].shape[1]), dtype=np.float32)
+        for k, i in enumerate(stay[clips]):
+            shard = int(np.searchsorted(ends, i, side="right"))
+            out[k] = maps[shard][i - ends[shard] + shards[shard].count]
+        out /= 32768.0
+        return out
+
+    first: dict[tuple[str, int], int] = {}
+    equal = [first.setdefault((columns["sha256"][i], columns["start"][i]), k) for k, i in enumerate(stay.tolist())]
+    found = same_sounds(prints[stay].astype(np.float32), fresh[stay], np.array(equal), read, rate)
+    return [(int(stay[a]), int(stay[b])) for a, b in found]
+
+
+def _write_table(
+    work: Path,
+    chunks: list[Chunk],
+    old: Store | None,
+    files: list[Entry],
+    places: dict[int, tuple[str, str]],
+    digest: Any,
+    batch: int = 4096,
+) -> None:
+    """items.parquet, row by row, with the split and group of each clip. What its clips are like is told in the entry of
+    each file."""
+    entries = {f["file"]: f for f in files}
+    told: dict[str, list[Row]] = defaultdict(list)
+    with pq.ParquetWriter(work / "items.parquet", SCHEMA) as writer:
+        waiting: list[Row] = []
+
+        def write() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
+            digest.update(json.dumps(waiting, sort_keys=True).encode())
+            waiting.clear()
+
+        number = 0
+        for i, row in enumerate(_rows(chunks, old)):
+            if i not in places:
+                continue
+            row |= {"clip": number, "split": places[i][0], "group": places[i][1]}
+            number += 1
+            waiting.append(row)
+            told[row["source"]].append({k: row[k] for k in ("pitch", "split", "peak", "loudness")})
+            if len(waiting) >= batch:
+                write()
+        write()
+    for name, rows in told.items():
+        entry = entries[name]
+        entry["pitch"] = [r["pitch"] for r in rows]
+        entry["split"] = sorted({r["split"] for r in rows})
+        for key in ("peak", "loudness"):
+            entry[key] = max((r[key] for r in rows if r[key] is not None), default=None)
+
+
+def _write_shards(work: Path, shards: list[Shard], alive: NDArray[np.bool_], digest: Any) -> list[dict[str, Any]]:
+    """The shards under their final names; those of the old store are linked, where the file system can."""
+    written: list[dict[str, Any]] = []
+    first = 0
+    for shard in shards:
+        stay = np.flatnonzero(alive[first : first + shard.count])
+        first += shard.count
+        if not len(stay):
+            continue
+        names = {kind: f"{word}-{len(written):05d}.npy" for kind, word in (("clips", "shard"), ("prints", "prints"))}
+        for kind, source in (("clips", shard.clips), ("prints", shard.prints)):
+            target = work / names[kind]
+            target.unlink(missing_ok=True)
+            if len(stay) < shard.count:
+                save_array(target, np.load(source, mmap_mode="r")[stay])
+            elif shard.known:
+                _link(source, target)
+            else:
+                source.replace(target)
+        digest.update(sha256_file(work / names["clips"]).encode())
+        written.append(names | {"count": len(stay)})
+    return written
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _duplicates(files: list[Entry], near: list[tuple[str, str]], before: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """Clusters of used files: those with equal bytes, and those that hold the same sound otherwise."""
+    used = {f["file"] for f in files if f["used"]}
+    equal: dict[str, list[str]] = defaultdict(list)
+    for f in files:
+        if f["used"]:
+            equal[f["sha256"]].append(f["file"])
+    alike = Sides()
+    for cluster in [*before.get("near", []), *near]:
+        alike.join(set(cluster))
+    clusters: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(alike.parent) & used):
+        clusters[alike.root(name)].append(name)
+    return {
+        "exact": [names for names in equal.values() if len(names) > 1],
+        "near": [names for _, names in sorted(clusters.items()) if len(names) > 1],
+    }

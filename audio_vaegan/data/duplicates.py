@@ -1,0 +1,97 @@
+"""Clips that are the same sound: equal files, and recordings that are copies up to level, format and a small shift."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BANDS, SLICES = 16, 8
+PRINT = BANDS * SLICES
+SECONDS = 1.0  # of sound that a print describes
+RANGE = 3.45  # nepers below the clip's maximum that a print sees: 30 dB, above the noise of 8 bits
+ALIKE = 0.98  # cosine of two prints, from which the sounds themselves are compared
+SAME = 0.9  # correlation of two waveforms at their best lag, from which they are one sound
+LAG = 0.1  # seconds; an MP3 of 16 kHz comes back 69 ms late
+
+
+def fingerprints(mel: Tensor, frames_a_second: float) -> Tensor:
+    """Unit vectors `[B, 128]` of log-mels `[B, n_mels, T]`: 16 bands by 8 slices of the second after the sound begins,
+    30 dB deep, independent of level; zero for silence."""
+    count = max(SLICES, round(SECONDS * frames_a_second / SLICES) * SLICES)
+    loudest = mel.amax(dim=(1, 2), keepdim=True)
+    value = (mel - loudest + RANGE).clamp_min(0)
+    first = (value.amax(dim=1) > RANGE / 2).int().argmax(dim=1)  # within 15 dB of the loudest
+    value = torch.nn.functional.pad(value, (0, count))
+    index = first.unsqueeze(1) + torch.arange(count, device=mel.device)
+    value = value.gather(2, index.unsqueeze(1).expand(-1, mel.shape[1], -1))
+    value = torch.nn.functional.adaptive_avg_pool2d(value, (BANDS, SLICES)).flatten(1)
+    return torch.nn.functional.normalize(value, dim=1)
+
+
+def candidates(prints: NDArray[np.float32], fresh: NDArray[np.bool_], block: int = 1024) -> Iterator[NDArray[np.int64]]:
+    """Pairs `[n, 2]` of clips whose prints are alike, of which at least one is fresh; by blocks.
+
+    Two unit vectors of cosine c are sqrt(2 - 2c) apart, and so are at most their projections: sorted along the axis of
+    largest variance, each is compared with its neighbourhood only.
+    """
+    sample = prints[:: max(1, len(prints) // 4096)]
+    axis = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][0]
+    place = prints @ axis
+    order = np.argsort(place, kind="stable")
+    place, reach = place[order], np.sqrt(2 - 2 * ALIKE) + 1e-6
+    for first in range(0, len(order), block):
+        rows = order[first : first + block]
+        end = np.searchsorted(place, place[min(first + block, len(order)) - 1] + reach, side="right")
+        others = order[first:end]
+        a, b = np.nonzero(np.triu(prints[rows] @ prints[others].T >= ALIKE, 1))
+        pairs = np.stack([rows[a], others[b]], axis=1)
+        yield np.sort(pairs[fresh[pairs].any(axis=1)], axis=1)
+
+
+def correlation(a: Tensor, b: Tensor, sample_rate: int) -> Tensor:
+    """How alike two waveforms `[B, samples]` are, 0 to 1: normalised cross-correlation at the best lag within 0.1 s."""
+    most = round(LAG * sample_rate)
+    size = 1 << (a.shape[1] + most - 1).bit_length()
+    spectrum = torch.fft.rfft(a, size) * torch.fft.rfft(b, size).conj()
+    found = torch.fft.irfft(spectrum, size).abs()
+    best = torch.maximum(found[:, : most + 1].amax(1), found[:, -most:].amax(1))
+    norm = a.square().sum(1).sqrt() * b.square().sum(1).sqrt()
+    return best / norm.clamp_min(1e-12)
+
+
+def same_sounds(
+    prints: NDArray[np.float32],
+    fresh: NDArray[np.bool_],
+    equal: NDArray[np.int64],
+    read: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    sample_rate: int,
+    batch: int = 64,
+) -> list[tuple[int, int]]:
+    """Pairs of clips that are the same sound, enough of them to connect all that are; at least one is fresh.
+
+    `equal` `[N]` names clips that are known to be equal by a number; `read` gives the audio of some clips. Pairs that
+    other pairs connect already are not compared.
+    """
+    parent: dict[int, int] = {}
+
+    def root(i: int) -> int:
+        i = int(equal[i])
+        while (above := parent.get(i, i)) != i:
+            i = above
+        return i
+
+    found: list[tuple[int, int]] = []
+    for block in candidates(prints, fresh):
+        for first in range(0, len(block), batch):
+            pairs = np.array([p for p in block[first : first + batch].tolist() if root(p[0]) != root(p[1])])
+            if not len(pairs):
+                continue
+            a, b = (torch.from_numpy(read(pairs[:, i])) for i in (0, 1))
+            for i, j in pairs[correlation(a, b, sample_rate).numpy() >= SAME].tolist():
+                x, y = sorted((root(i), root(j)))
+                if x != y:
+                    parent[y] = x
+                    found.append((i, j))
+    return found

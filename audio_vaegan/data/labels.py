@@ -1,0 +1,45 @@
+"""What a row of the store says of its clip: labels that came with the data, else what the meters found."""
+
+import json
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audio_vaegan.descriptors import hz_to_midi, measure, note_number
+
+
+def describe(audio: Tensor, length: Tensor, sample_rate: int, rows: list[dict[str, Any]]) -> None:
+    """Add every descriptor to the rows of some clips `[B, samples]`: NAME_measured, and NAME, for which a number of
+    that name among the labels wins over the meter. What hangs on the pitch follows the pitch that is used."""
+    with torch.no_grad():
+        found = {name: values.double().tolist() for name, values in measure(audio, sample_rate, length).items()}
+    for i, row in enumerate(rows):
+        labels = json.loads(row["labels"])
+        for name, values in found.items():
+            measured = round(values[i], 4) if math.isfinite(values[i]) else None
+            row[f"{name}_measured"] = measured
+            labelled = _label(name, labels)
+            row[name] = measured if labelled is None else labelled
+        row["pitch_from"] = (
+            "label" if _label("pitch", labels) is not None else None if row["pitch"] is None else "meter"
+        )
+        if row["pitch_from"] == "label":
+            row["pitch_hz"] = round(440 * 2 ** ((row["pitch"] - 69) / 12), 4)
+            if _label("brightness", labels) is None and row["centroid"]:
+                row["brightness"] = round(float(hz_to_midi(torch.tensor(row["centroid"]))) - row["pitch"], 4)
+
+
+def _label(name: str, labels: dict[str, Any]) -> float | None:
+    """The label of a descriptor, in its unit; a pitch may also be a note's name, or given in Hz."""
+    value = labels.get(name)
+    if name == "pitch":
+        if isinstance(value, str):
+            value = note_number(value)
+        hz = labels.get("pitch_hz")
+        if value is None and isinstance(hz, int | float) and hz > 0:
+            value = 69 + 12 * math.log2(hz / 440)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,78 @@
+"""Where sounds come from. A source lists its files and fetches each; adding one is a class and a place in SOURCES."""
+
+from collections.abc import Container
+from dataclasses import replace
+from pathlib import Path
+
+from audio_vaegan.config import DataConfig, Recipe
+from audio_vaegan.data.sources.audio_folder import AudioFolder
+from audio_vaegan.data.sources.base import Source, SourceFile, identity
+from audio_vaegan.data.sources.folder import Folder
+from audio_vaegan.data.sources.nsynth import NSynth
+from audio_vaegan.data.sources.soundfont import SoundFont
+from audio_vaegan.data.sources.webdataset import WebDataset
+from audio_vaegan.errors import UserError
+from audio_vaegan.files import printable
+
+SOURCES: tuple[type[Source], ...] = (NSynth, AudioFolder, WebDataset, SoundFont, Folder)  # the first that fits
+
+__all__ = ["SOURCES", "Source", "SourceFile", "find", "identity"]
+
+
+def find(paths: list[Path], recipe: Recipe, leave: Container[Path] = ()) -> list[SourceFile]:
+    """Every file under the given paths but those in `leave`, sorted by name. Raises UserError for a path that is not.
+
+    The names of the second source and of later ones begin with the source's own name, and a number where that is
+    taken: a store of some sources can grow by others.
+    """
+    files: list[SourceFile] = []
+    taken: dict[str, int] = {}
+    for number, path in enumerate(paths):
+        try:
+            there = path.exists()
+        except OSError as e:
+            raise UserError(f"{printable(path)}: {e.strerror}") from None
+        if not there:
+            raise UserError(f"{path}: no such file or folder")
+        prefix = ""
+        name = printable(path.resolve().name)
+        taken[name] = taken.get(name, 0) + 1
+        if number:
+            prefix = (name if taken[name] == 1 else f"{name}~{taken[name]}") + "/"
+        source = next(kind for kind in SOURCES if kind.fits(path))(path, recipe)
+        files += [
+            replace(f, name=prefix + f.name, group=prefix + f.group) for f in source.files() if f.path not in leave
+        ]
+    files = [_choose(f, recipe.data) for f in files]
+    files.sort(key=lambda f: f.name)
+    return _distinct(files)
+
+
+def _choose(file: SourceFile, data: DataConfig) -> SourceFile:
+    """The file in the group that the recipe asks for; refused when its labels are not among those that it keeps."""
+    if file.refused:
+        return file
+    if data.group_by and (value := file.labels.get(data.group_by)) is not None:
+        file = replace(file, group=f"{data.group_by}={value}")
+    for name, wanted in data.keep.items():
+        if file.labels.get(name) not in wanted:
+            return replace(file, refused=f"left out by data.keep: {name} is {printable(str(file.labels.get(name)))}")
+    low, high = data.keep_pitch
+    pitch = file.labels.get("pitch")
+    if isinstance(pitch, int | float) and not low <= pitch <= high:
+        return replace(file, refused=f"left out by data.keep_pitch: pitch {pitch:g} lies outside {low:g} ... {high:g}")
+    return file
+
+
+def _distinct(files: list[SourceFile]) -> list[SourceFile]:
+    """Names that stand for several sounds (a tar may hold one name twice) get a number."""
+    found: list[SourceFile] = []
+    names: set[str] = set()
+    for file in files:
+        name, number = file.name, 1
+        while name in names:
+            number += 1
+            name = f"{file.name}~{number}"
+        names.add(name)
+        found.append(file if name == file.name else replace(file, name=name))
+    return found

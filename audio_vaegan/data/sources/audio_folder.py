@@ -1,0 +1,68 @@
+"""The AudioFolder layout of Hugging Face datasets: a metadata table beside the sounds, or one for each split."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from audio_vaegan.data.sources.base import SourceFile
+from audio_vaegan.data.sources.folder import Folder
+from audio_vaegan.data.sources.tables import inside, read_table
+from audio_vaegan.files import printable
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+
+
+class AudioFolder(Folder):
+    """Files that `metadata.csv`, `.jsonl` or `.parquet` list (column `file_name`, relative to the table), with the
+    other columns as labels. The table may stand in the folder, or in sub-folders (one a split); a file of a folder that
+    has a table and is not in it is refused, as the loader of datasets leaves it out."""
+
+    kind = "AudioFolder"
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        return root.is_dir() and bool(_tables(root))
+
+    def files(self) -> Iterator[SourceFile]:
+        found = {file.name: file for file in self.walk()}
+        tables = _tables(self.root)
+        covered = []
+        for table in tables:
+            beside = self.relative(table.parent)
+            prefix = "" if beside == "." else beside + "/"
+            covered.append(prefix)
+            rows = read_table(table)
+            yield self.file(table, prefix + table.name, refused=f"no sound, but {len(rows)} rows of labels")
+            found.pop(prefix + table.name, None)
+            for written, labels in rows:
+                place = inside(written)
+                listed = found.pop(prefix + place, None) if place else None
+                if listed:
+                    yield self.file(listed.path, listed.name, labels=_labels(listed, labels), refused=listed.refused)
+                    continue
+                reason = "listed, but there is no such file" if place else "listed outside the folder of its table"
+                shown = f"{prefix}{table.name}: {printable(written) or '(empty)'}"
+                yield self.file(table.parent / "missing", shown, refused=reason)
+        for file in found.values():
+            missing = any(file.name.startswith(p) for p in covered)
+            unlisted = f"not listed in {tables[0].name}" if missing else None
+            yield self.file(file.path, file.name, labels=_labels(file, {}), refused=file.refused or unlisted)
+
+
+def _tables(root: Path) -> list[Path]:
+    """The metadata tables: the one of the folder, else those of its sub-folders."""
+    here = [root / name for name in METADATA if (root / name).is_file()]
+    try:
+        below = [p / name for p in sorted(root.iterdir()) if p.is_dir() for name in METADATA if (p / name).is_file()]
+    except OSError:
+        below = []
+    return here[:1] or below
+
+
+def _labels(file: SourceFile, labels: dict[str, Any]) -> dict[str, Any]:
+    """The table's labels; a first folder that names a split is the label `split`, and no class."""
+    places = dict(file.labels)
+    if places.get("folder") in SPLITS:
+        places["split"] = SPLITS[places.pop("folder")]
+    return places | labels

@@ -1,0 +1,89 @@
+"""Tables of labels beside sounds: CSV, TSV, JSON lines or Parquet, one row a file."""
+
+import csv
+import json
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audio_vaegan.errors import UserError
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+FILE_COLUMNS = ("file_name", "file", "filename", "path", "fname")
+
+
+def read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(file as the table names it, its labels) of every row; empty cells are left out.
+
+    Numbers in text become numbers. Raises UserError when it is no table, or no column names the file.
+    """
+    try:
+        rows = _READERS[path.suffix.lower()](path)
+    except (OSError, ValueError, csv.Error, pa.ArrowException, RecursionError) as e:
+        raise UserError(f"{path}: cannot be read as a table of labels ({' '.join(str(e).split())[:200]})") from None
+    names = list(rows[0]) if rows else []
+    column = next((c for c in FILE_COLUMNS if any(c in row for row in rows)), None)
+    if column is None:
+        raise UserError(
+            f"{path}: no column names the files (looked for {', '.join(FILE_COLUMNS)}; "
+            f"found {', '.join(map(str, names)) or 'nothing'}); rename one, or the table if it holds no labels"
+        )
+    found = []
+    for row in rows:
+        labels = {str(k): label(v) for k, v in row.items() if k not in (column, None)}
+        found.append((str(row.get(column, "")), {k: v for k, v in labels.items() if v is not None}))
+    return found
+
+
+def inside(name: str) -> str | None:
+    """A file name of a table as a plain relative path; None when it is empty or leads out of the table's folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if not name.strip() or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        return None
+    return path.as_posix()
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as f:
+        first = f.readline()
+        f.seek(0)
+        mark = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
+        return list(csv.DictReader(f, delimiter=mark))
+
+
+def _jsonl(path: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("each line must be a JSON object")
+    return rows
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+_READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+
+
+def label(value: Any) -> Any:
+    """A label that JSON can hold, or None."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        value = value.strip()
+        for kind in (int, float):
+            try:
+                number = kind(value)
+            except ValueError:
+                continue
+            return number if math.isfinite(number) else None
+        return value or None
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if value is None or isinstance(value, float):
+        return None
+    return json.dumps(value, sort_keys=True, default=str)

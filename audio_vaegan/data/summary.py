@@ -1,0 +1,112 @@
+"""The report of a store in numbers: what of the input was used, and what the clips are like."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from audio_vaegan.data.page import headline
+from audio_vaegan.data.store import SPLITS, Store
+from audio_vaegan.descriptors import DESCRIPTORS
+
+MOST_VALUES = 200  # of a label that is shown as classes
+
+
+def summarise(files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]], store: Store) -> dict[str, Any]:
+    """The summary of `report.json`. Counts are of files where they say so, else of clips."""
+    split, group = store.column("split"), store.column("group")
+    return {
+        "files": len(files),
+        "files_used": sum(f["used"] for f in files),
+        "dropped": dict(Counter(kind(f["reason"]) for f in files if not f["used"]).most_common()),
+        "noted": dict(Counter(kind(note) for f in files for note in f.get("notes", [])).most_common()),
+        "clips": len(store),
+        "seconds": round(float(store.column("length").sum()) / store.sample_rate, 3),
+        "splits": {s: int((split == s).sum()) for s in SPLITS},
+        "groups": len(np.unique(group.astype(str))),
+        "unpitched_clips": int(np.isnan(store.column("pitch")).sum()),
+        "doubts": _doubts(store),
+        "labels": _classes(store),
+        "duplicates": duplicates,
+        "clipped_files": sum("clipped" in f for f in files),
+        "descriptors": {name: _spread(store, name) for name in DESCRIPTORS},
+    }
+
+
+def describe(summary: dict[str, Any], sample_rate: int, clip_samples: int) -> list[str]:
+    """The summary in lines for a terminal."""
+    lines = [headline(summary), f"stored as {sample_rate} Hz mono clips of {clip_samples / sample_rate:.3f} s"]
+    splits = ", ".join(f"{k} {v}" for k, v in summary["splits"].items())
+    lines.append(f"splits: {splits}; groups: {summary['groups']}; unpitched clips: {summary['unpitched_clips']}")
+    if summary.get("added") is not None:
+        lines.append(f"the store grew: {summary['added']} new files were looked at, the splits of the others stay")
+    lines += [f"dropped {count}: {reason}" for reason, count in summary["dropped"].items()]
+    lines += [f"note on {count} files: {note}" for note, count in summary["noted"].items()]
+    for name, count in summary["doubts"].items():
+        lines.append(f"labels of {name} that the meter doubts: {count} (labels were kept)")
+    for what, clusters in summary["duplicates"].items():
+        if clusters:
+            word = "equal bytes" if what == "exact" else "the same sound"
+            lines.append(
+                f"{sum(map(len, clusters))} files are {len(clusters)} sets with {word}; each is on one side of a split"
+            )
+    if stages := summary.get("stages"):
+        told = ", ".join(
+            f"{stage} {value:.1f} s ({summary['seconds'] / value:,.0f}x)"
+            for stage, value in stages.items()
+            if value > 0.05
+        )
+        lines.append(f"work of all processes (times real time): {told}")
+    return lines
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The descriptors of all clips, and how often each class occurs, as text."""
+    lines = [
+        f"{'descriptor':<12} {'unit':<18} {'defined':>8} {'min':>9} {'5 %':>9} {'median':>9} {'95 %':>9} {'max':>9}"
+    ]
+    for name, d in summary["descriptors"].items():
+        cells = ["-" if d[k] is None else f"{d[k]:.4g}" for k in ("min", "p5", "median", "p95", "max")]
+        lines.append(f"{name:<12} {d['unit']:<18} {d['defined']:>8.1%} " + " ".join(f"{c:>9}" for c in cells))
+    for name, counts in summary["labels"].items():
+        most = ", ".join(f"{value} {count}" for value, count in list(counts.items())[:12])
+        lines.append(f"label {name}: {most}{', ...' if len(counts) > 12 else ''}")
+    return "\n".join(lines)
+
+
+def kind(reason: str) -> str:
+    """A reason or a note without what differs from file to file."""
+    head = reason.split(": ")[0] if reason.startswith("clipped: ") else reason.split(" (")[0]
+    words = ["N" if any(c.isdigit() for c in word) else word for word in head.split()]
+    return " ".join(words) if reason[:8] != "left out" else reason
+
+
+def _doubts(store: Store) -> dict[str, int]:
+    """How many clips have a label that the meter doubts, by descriptor."""
+    found = {}
+    for name, descriptor in DESCRIPTORS.items():
+        if name == "pitch_hz":  # the pitch once more
+            continue
+        off = np.abs(store.column(name) - store.column(f"{name}_measured")) > descriptor.tolerance
+        if off.any():
+            found[name] = int(off.sum())
+    return found
+
+
+def _classes(store: Store) -> dict[str, dict[str, int]]:
+    """How many clips have each value of a label, for labels that look like classes."""
+    found = {}
+    for name in store.label_names():
+        counts = Counter(v for v in store.label(name) if v is not None)
+        if 2 <= len(counts) <= MOST_VALUES:
+            found[name] = dict(counts.most_common())
+    return found
+
+
+def _spread(store: Store, name: str) -> dict[str, Any]:
+    values = store.column(name)
+    values = values[np.isfinite(values)]
+    about: dict[str, Any] = {"unit": DESCRIPTORS[name].unit, "text": DESCRIPTORS[name].text}
+    about["defined"] = round(len(values) / max(1, len(store)), 4)
+    places = zip(("min", "p5", "median", "p95", "max"), (0, 5, 50, 95, 100), strict=True)
+    return about | {k: round(float(np.percentile(values, q)), 4) if len(values) else None for k, q in places}

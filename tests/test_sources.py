@@ -1,0 +1,189 @@
+"""Where sounds come from: each layout lists every file, with its labels."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import RATE, tone
+from sf2 import write_sf2
+from test_soundfont import needs_fluidsynth
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.data.prepare import prepare
+from audio_vaegan.data.sources import find
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+
+RECIPE = Recipe.model_validate({"data": {"clip_samples": 8192}})
+
+
+def sounds(root, *names):
+    """Different tones under some names."""
+    for i, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(50 + 3 * i), RATE)
+    return root
+
+
+def listed(root, recipe=RECIPE):
+    return {f.name: f for f in find([root], recipe)}
+
+
+def test_sub_folders_are_labels(tmp_path):
+    found = listed(sounds(tmp_path, "a.wav", "kick/b.wav", "drums/snare/c.wav", "drums/x/y/d.wav"))
+    assert [found[n].labels for n in ("a.wav", "kick/b.wav", "drums/snare/c.wav", "drums/x/y/d.wav")] == [
+        {},
+        {"folder": "kick"},
+        {"folder": "drums", "subfolder": "snare"},
+        {"folder": "drums", "subfolder": "y"},
+    ]
+
+
+TABLE = (
+    "filename;pitch;speaker;note\nx/a.wav;60.5;anna;\nb;61;ben;soft\nb;7;;\ngone.wav;1;;\n../out.wav;1;;\n/etc/x;1;;\n"
+)
+
+
+@pytest.mark.parametrize("place", ["sounds/labels.csv", "sounds.csv"])
+def test_a_table_beside_the_sounds_gives_labels_and_every_row_is_accounted_for(tmp_path, place):
+    root = sounds(tmp_path / "sounds", "x/a.wav", "b.wav", "c.wav")
+    (tmp_path / place).write_text("\ufeff" + TABLE, encoding="utf-8")
+    found = listed(root)
+    assert found["x/a.wav"].labels == {"folder": "x", "pitch": 60.5, "speaker": "anna"}
+    assert found["b.wav"].labels == {"pitch": 61, "speaker": "ben", "note": "soft"}
+    assert found["c.wav"].labels == {} and not found["c.wav"].refused
+    refused = {n.split(": ")[-1]: f.refused for n, f in found.items() if f.refused}
+    assert "twice" in refused["b"] and "no such" in refused["gone.wav"]
+    assert "outside" in refused["../out.wav"] and "outside" in refused["/etc/x"]
+    assert ("labels.csv" in refused) == (place == "sounds/labels.csv")
+
+
+def test_a_name_that_fits_two_files_is_not_guessed(tmp_path):
+    root = sounds(tmp_path, "x/a.wav", "y/a.wav")
+    (root / "labels.tsv").write_text("file\tpitch\na.wav\t60\ny/a.wav\t61\n")
+    found = listed(root)
+    assert found["x/a.wav"].labels == {"folder": "x"} and found["y/a.wav"].labels == {"folder": "y", "pitch": 61}
+    assert "2 files bear that name" in found["labels.tsv: a.wav"].refused
+
+
+@pytest.mark.parametrize("text", ["pitch,who\n60,x\n", "", "\x00\xff"])
+def test_a_table_that_names_no_files_is_a_mistake_in_one_line(tmp_path, text):
+    root = sounds(tmp_path, "a.wav")
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=r"labels\.csv.*(no column names the files|cannot be read)"):
+        listed(root)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_audio_folder(tmp_path, kind):
+    root = sounds(tmp_path, "train/a.wav", "train/kick/b.wav", "test/c.wav", "test/d.wav")
+    tables = {
+        "train": [{"file_name": "a.wav", "pitch": 60}, {"file_name": "kick/b.wav", "pitch": 61}],
+        "test": [
+            {"file_name": "c.wav", "pitch": 62},
+            {"file_name": "../train/a.wav", "pitch": 1},
+            {"file_name": "no.wav"},
+        ],
+    }
+    for split, rows in tables.items():
+        path = root / split / f"metadata.{kind}"
+        if kind == "jsonl":
+            path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        elif kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        else:
+            path.write_text("file_name,pitch\n" + "".join(f"{r['file_name']},{r.get('pitch', '')}\n" for r in rows))
+    found = listed(root)
+    assert found["train/a.wav"].labels == {"split": "train", "pitch": 60}
+    assert found["train/kick/b.wav"].labels == {"split": "train", "subfolder": "kick", "pitch": 61}
+    assert found["test/c.wav"].labels == {"split": "test", "pitch": 62} and not found["test/c.wav"].refused
+    assert "not listed" in found["test/d.wav"].refused
+    assert "outside" in found[f"test/metadata.{kind}: ../train/a.wav"].refused
+    assert "no such file" in found[f"test/metadata.{kind}: no.wav"].refused
+    assert "rows of labels" in found[f"train/metadata.{kind}"].refused
+
+
+def shard(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def flac(midi):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tone(midi), RATE, format="FLAC")
+    return buffer.getvalue()
+
+
+def test_webdataset_tars_are_read_where_they_lie(tmp_path):
+    root = tmp_path / "shards"
+    root.mkdir()
+    members = [("a.flac", flac(60)), ("a.json", b'{"pitch": 60, "who": "x", "none": null}'), ("b.json", b"{broken")]
+    shard(root / "0.tar", [*members, ("b.flac", flac(64)), ("b.cls", b"7"), ("c.png", b"png"), ("../d.flac", flac(67))])
+    shard(root / "1.tar", [("a.flac", flac(72)), ("lonely.txt", b"words")])
+    (root / "2.tar").write_bytes((root / "0.tar").read_bytes()[:9000])
+    (root / "3.tar.gz").write_bytes(b"\x1f\x8b")
+    prepare([root], RECIPE, tmp_path / "store")
+    files = {f["file"]: f for f in json.loads((tmp_path / "store" / "report.json").read_text())["files"]}
+    used = {n for n, f in files.items() if f["used"]}
+    assert used >= {"0.tar/a.flac", "0.tar/b.flac", "0.tar/../d.flac", "1.tar/a.flac"}
+    reasons = {n: f["reason"] for n, f in files.items() if not f["used"]}
+    assert "ending .png" in reasons["0.tar/c.png"] and "JSON" in reasons["0.tar/b.json"]
+    assert "without a sound" in reasons["1.tar/lonely"] and "compressed" in reasons["3.tar.gz"]
+    assert any(n.startswith("2.tar") and "breaks off" in r for n, r in reasons.items())
+    rows = {r["source"]: r for r in Store(tmp_path / "store").items.to_pylist()}
+    assert json.loads(rows["0.tar/a.flac"]["labels"]) == {"pitch": 60, "who": "x"}
+    assert json.loads(rows["0.tar/b.flac"]["labels"]) == {"class": 7}
+    assert rows["1.tar/a.flac"]["pitch"] == pytest.approx(72, abs=0.1)
+    assert not list(tmp_path.rglob("d.flac"))  # nothing was unpacked
+
+
+@needs_fluidsynth
+def test_a_soundfont_is_a_source(tmp_path):
+    font = tmp_path / "two.sf2"
+    write_sf2(font, {"a": tone(60), "b": tone(60, harmonics=1)}, [(0, "One", "a"), (40, "Two", "b")], RATE)
+    recipe = Recipe.model_validate({"data": {"clip_samples": 8192, "keep_pitch": [58, 62]}})
+    prepare([font], recipe, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    assert set(store.column("pitch")) <= {58, 59, 60, 61, 62} and len(store) >= 5
+    off = np.abs(store.column("pitch_measured") - store.column("pitch"))
+    assert np.nanmax(off) < 0.3 and set(store.column("pitch_from")) == {"label"}
+    assert prepare([font], recipe, tmp_path / "store")["up_to_date"]
+
+
+def test_files_of_one_label_stay_on_one_side(tmp_path):
+    names = [f"{i}.wav" for i in range(12)]
+    root = sounds(tmp_path / "s", *names)
+    (root / "labels.csv").write_text("file,speaker\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(names)))
+    recipe = Recipe.model_validate({"data": {"clip_samples": 8192, "group_by": "speaker", "test_instruments": 0.34}})
+    prepare([root], recipe, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    split, speaker = store.column("split"), np.array(store.label("speaker"))
+    held = set(speaker[split == "test_instrument"])
+    assert len(held) == 1 and not held & set(speaker[split != "test_instrument"])
+
+
+def test_labels_win_and_what_the_meter_doubts_is_told(tmp_path):
+    root = sounds(tmp_path / "s", "right.wav", "wrong.wav", "named.wav", "hertz.wav", "words.wav")
+    (root / "labels.csv").write_text(
+        "file,pitch,pitch_hz,attack\nright,50,,slow\nwrong,70,,\nnamed,G#3,,\nhertz,,246.9417,-1.5\nwords,high,,\n"
+    )
+    summary = prepare([root], RECIPE, tmp_path / "store")
+    rows = {r["source"]: r for r in Store(tmp_path / "store").items.to_pylist()}
+    assert [rows[f"{n}.wav"]["pitch"] for n in ("right", "wrong", "named")] == [50, 70, 56]
+    assert rows["hertz.wav"]["pitch"] == pytest.approx(59, abs=1e-3) and rows["hertz.wav"]["attack"] == -1.5
+    assert rows["words.wav"]["pitch_from"] == "meter" and rows["words.wav"]["pitch"] == pytest.approx(62, abs=0.1)
+    assert rows["right.wav"]["attack"] == rows["right.wav"]["attack_measured"]  # a word is no number
+    assert summary["doubts"]["pitch"] == 1 and rows["wrong.wav"]["pitch_measured"] == pytest.approx(53, abs=0.1)
+    wrong = rows["wrong.wav"]
+    assert wrong["brightness"] == pytest.approx(
+        wrong["brightness_measured"] - 17, abs=0.1
+    )  # above the pitch that counts
