@@ -122,16 +122,19 @@ def _pairs(
     if not fresh.any():
         return []
     prints = np.concatenate([np.load(s.prints, mmap_mode="r") for s in shards] or [np.zeros((0, PRINT))])
-    maps = [np.load(s.clips, mmap_mode="r") for s in shards]
     ends = np.cumsum([s.count for s in shards])
 
     def read(clips: NDArray[np.int64]) -> NDArray[np.float32]:
-        out = np.empty((len(clips), maps[0].shape[1]), dtype=np.float32)
-        for k, i in enumerate(stay[clips]):
-            shard = int(np.searchsorted(ends, i, side="right"))
-            out[k] = maps[shard][i - ends[shard] + shards[shard].count]
-        out /= 32768.0
-        return out
+        """Some clips; their shards are mapped for as long as that takes, so that memory does not fill with them."""
+        places = stay[clips]
+        which = np.searchsorted(ends, places, side="right")
+        found: dict[int, NDArray[np.int16]] = {}
+        for shard in np.unique(which).tolist():
+            mapped = np.load(shards[shard].clips, mmap_mode="r")
+            mine = np.flatnonzero(which == shard)
+            rows = mapped[places[mine] - ends[shard] + shards[shard].count]
+            found |= dict(zip(mine.tolist(), rows, strict=True))
+        return np.stack([found[k] for k in range(len(clips))]).astype(np.float32) / np.float32(32768)
 
     first: dict[tuple[str, int], int] = {}
     equal = [first.setdefault((columns["sha256"][i], columns["start"][i]), k) for k, i in enumerate(stay.tolist())]

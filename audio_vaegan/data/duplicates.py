@@ -30,7 +30,9 @@ def fingerprints(mel: Tensor, frames_a_second: float) -> Tensor:
     return torch.nn.functional.normalize(value, dim=1)
 
 
-def candidates(prints: NDArray[np.float32], fresh: NDArray[np.bool_], block: int = 1024) -> Iterator[NDArray[np.int64]]:
+def candidates(
+    prints: NDArray[np.float32], fresh: NDArray[np.bool_], rows: int = 1024, columns: int = 4096
+) -> Iterator[NDArray[np.int64]]:
     """Pairs `[n, 2]` of clips whose prints are alike, of which at least one is fresh; by blocks.
 
     Two unit vectors of cosine c are sqrt(2 - 2c) apart, and so are at most their projections: sorted along the axis of
@@ -41,13 +43,15 @@ def candidates(prints: NDArray[np.float32], fresh: NDArray[np.bool_], block: int
     place = prints @ axis
     order = np.argsort(place, kind="stable")
     place, reach = place[order], np.sqrt(2 - 2 * ALIKE) + 1e-6
-    for first in range(0, len(order), block):
-        rows = order[first : first + block]
-        end = np.searchsorted(place, place[min(first + block, len(order)) - 1] + reach, side="right")
-        others = order[first:end]
-        a, b = np.nonzero(np.triu(prints[rows] @ prints[others].T >= ALIKE, 1))
-        pairs = np.stack([rows[a], others[b]], axis=1)
-        yield np.sort(pairs[fresh[pairs].any(axis=1)], axis=1)
+    for first in range(0, len(order), rows):
+        mine = order[first : first + rows]
+        end = int(np.searchsorted(place, place[first + len(mine) - 1] + reach, side="right"))
+        for start in range(first, end, columns):
+            others = order[start : min(start + columns, end)]
+            a, b = np.nonzero(prints[mine] @ prints[others].T >= ALIKE)
+            later = first + a < start + b
+            pairs = np.stack([mine[a[later]], others[b[later]]], axis=1)
+            yield np.sort(pairs[fresh[pairs].any(axis=1)], axis=1)
 
 
 def correlation(a: Tensor, b: Tensor, sample_rate: int) -> Tensor:
@@ -71,21 +75,22 @@ def same_sounds(
 ) -> list[tuple[int, int]]:
     """Pairs of clips that are the same sound, enough of them to connect all that are; at least one is fresh.
 
-    `equal` `[N]` names clips that are known to be equal by a number; `read` gives the audio of some clips. Pairs that
-    other pairs connect already are not compared.
+    `equal` `[N]` is for each clip the first one that is known to be equal; only those are compared, and no pair that
+    others connect already. `read` gives the audio of some clips.
     """
     parent: dict[int, int] = {}
 
     def root(i: int) -> int:
-        i = int(equal[i])
         while (above := parent.get(i, i)) != i:
             i = above
         return i
 
     found: list[tuple[int, int]] = []
-    for block in candidates(prints, fresh):
+    first_ones = np.flatnonzero(equal == np.arange(len(equal)))
+    for block in candidates(prints[first_ones], fresh[first_ones]):
         for first in range(0, len(block), batch):
-            pairs = np.array([p for p in block[first : first + batch].tolist() if root(p[0]) != root(p[1])])
+            some = first_ones[block[first : first + batch]].tolist()
+            pairs = np.array([p for p in some if root(p[0]) != root(p[1])])
             if not len(pairs):
                 continue
             a, b = (torch.from_numpy(read(pairs[:, i])) for i in (0, 1))
