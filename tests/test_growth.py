@@ -60,6 +60,8 @@ def test_copies_in_other_clothes_are_found_and_stand_on_one_side(tmp_path):
     assert set(cluster) == {"original.wav", *altered(original)}
     side = splits(tmp_path / "store")
     assert len({side[name] for name in cluster}) == 1
+    copies = dict(zip(*(Store(tmp_path / "store").column(c) for c in ("source", "copy_of")), strict=True))
+    assert {copies[name] for name in cluster} == {min(cluster)} and copies["45.wav"] == "45.wav"
     assert len(set(Store(tmp_path / "store").column("group"))) == 21  # nothing else was joined
 
 

@@ -294,3 +294,13 @@ def test_overwriting_spares_what_the_user_put_there(tmp_path, notes, tiny_recipe
     (out / "mine" / "notes.txt").write_text("precious")
     line = one_line(cli(*words, "--overwrite"))
     assert "mine/notes.txt" in line and (out / "mine" / "notes.txt").read_text() == "precious"
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, notes, monkeypatch):
+    module = importlib.import_module("audio_vaegan.data.prepare")
+    monkeypatch.setattr(module, "BYTES_A_CHUNK", 64 * 1024)
+    recipe = Recipe.model_validate({"data": {"clip_samples": 8192, "loudness": -20}})
+    for workers in (1, 2):
+        prepare([notes], recipe, tmp_path / str(workers), workers=workers)
+    assert len(list((tmp_path / "1").glob("shard-*.npy"))) >= module.CHUNKS_FOR_WORKERS
+    assert snapshot(tmp_path / "1") == snapshot(tmp_path / "2")

@@ -72,7 +72,9 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
     split = splits(groups, [joined.unit_of(i) for i in stay], [columns["known"][i] for i in stay], recipe)
     places = {i: (s, g) for i, s, g in zip(stay, split, groups, strict=True)}
     digest = hashlib.sha256()
-    _write_table(work, chunks, old, files, places, digest)
+    near = [(columns["source"][a], columns["source"][b]) for a, b in pairs if alive[a] and alive[b]]
+    duplicates = _duplicates(files, near, report.get("duplicates", {}))
+    _write_table(work, chunks, old, files, places, duplicates, digest)
     written = _write_shards(work, shards, alive, digest)
     for pattern in ("part-*.json", "clips-*.npy", "prints-*-*.npy"):
         for path in work.glob(pattern):
@@ -90,14 +92,12 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
             "content_hash": digest.hexdigest(),
         },
     )
-    near = [(columns["source"][a], columns["source"][b]) for a, b in pairs if alive[a] and alive[b]]
     files.sort(key=lambda f: f["file"])
     seconds: dict[str, float] = defaultdict(float)
     for head in heads:
         for stage, value in head["seconds"].items():
             seconds[stage] += value
     seconds["copies, splits, tables"] = time.perf_counter() - started
-    duplicates = _duplicates(files, near, report.get("duplicates", {}))
     return {"files": files, "duplicates": duplicates, "seconds": dict(seconds)}
 
 
@@ -148,6 +148,7 @@ def _write_table(
     old: Store | None,
     files: list[Entry],
     places: dict[int, tuple[str, str]],
+    duplicates: dict[str, list[list[str]]],
     digest: Any,
     batch: int = 4096,
 ) -> None:
@@ -155,6 +156,9 @@ def _write_table(
     each file."""
     entries = {f["file"]: f for f in files}
     told: dict[str, list[Row]] = defaultdict(list)
+    alike = Sides()
+    for cluster in (*duplicates["exact"], *duplicates["near"]):
+        alike.join(set(cluster))
     with pq.ParquetWriter(work / "items.parquet", SCHEMA) as writer:
         waiting: list[Row] = []
 
@@ -167,7 +171,7 @@ def _write_table(
         for i, row in enumerate(_rows(chunks, old)):
             if i not in places:
                 continue
-            row |= {"clip": number, "split": places[i][0], "group": places[i][1]}
+            row |= {"clip": number, "split": places[i][0], "group": places[i][1], "copy_of": alike.root(row["source"])}
             number += 1
             waiting.append(row)
             told[row["source"]].append({k: row[k] for k in ("pitch", "split", "peak", "loudness")})

@@ -43,6 +43,7 @@ from audio_vaegan.files import (
 
 FILES_A_CHUNK = 256
 BYTES_A_CHUNK = 64 * 2**20  # of files; a chunk ends with the file that reaches it
+CHUNKS_FOR_WORKERS = 6  # fewer are done sooner than other processes have started
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
 def _work(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
     """Process the chunks, those that are done apart. Ctrl-C stops at once; what is done stays done."""
     with tqdm(total=sum(len(c.files) for c in chunks), desc="prepare", unit="file", delay=1) as bar:
-        if workers == 1 or len(chunks) < 2:
+        if workers == 1 or len(chunks) < CHUNKS_FOR_WORKERS:
             for chunk in chunks:
                 process(chunk, recipe)
                 bar.update(len(chunk.files))

@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("clip", pa.int64()),
         ("source", pa.string()),
         ("sha256", pa.string()),
+        ("copy_of", pa.string()),  # the first of the files that hold the same sound; its own source, if there is none
         ("start", pa.int64()),  # first sample of the clip in its source, at the store's sample rate
         ("length", pa.int64()),  # true samples; the rest of the clip is padding
         ("split", pa.string()),

@@ -55,7 +55,7 @@ class VaeGanTask:
             )
         self.recipe, self.accelerator, self.store = recipe, accelerator, store
         clips = training_clips(store, recipe)
-        stay, aside = hold_out(store.column("sha256")[clips.clips], recipe.train.validation_share)
+        stay, aside = hold_out(store.column("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
         mel, controls = Mel(recipe.mel), find_controls(self.clips, recipe.augment)
         unused = [name for name in self.clips.names if name not in {c.name for c in controls}]
