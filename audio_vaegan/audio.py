@@ -7,9 +7,11 @@ import io
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ MARK_AI = "AI-generated"
 MAX_SECONDS = 3600.0
 RATES = (1000, 1_000_000)  # Hz that a file may have
 FULL_SCALE = 0.9999
+LOUDEST = 1e6  # beyond lies no sound, and squares that overflow
+_terminal = Lock()
 MAX_MENDED = 2**29  # bytes of a WAV file whose header is made anew in memory
 _BLOCK = 1 << 19  # values decoded at a time
 
@@ -48,7 +52,7 @@ class Stream:
     def __init__(self, source: Path | bytes, sample_rate: int | None = None, channel: Channel = "mean") -> None:
         self.source, self.channel = source, channel
         self.clipped = 0  # samples in runs at full scale, over all channels
-        self.bad: list[float] = []  # where samples are NaN or infinite, in seconds; they are given as zero
+        self.bad: deque[int] = deque()  # milliseconds that hold samples that are no sound; those are given as zero
         self.seconds = 0.0  # decoded
         self.broke_off = ""  # why decoding ended before the file did
         if isinstance(source, Path) and not source.is_file():
@@ -63,7 +67,7 @@ class Stream:
         self.sample_rate = sample_rate or self.source_rate
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        self.clipped, self.bad, self.broke_off = 0, [], ""
+        self.clipped, self.bad, self.broke_off = 0, deque(), ""
         pick = self._loudest() if self.channel == "loudest" and self.channels > 1 else None
         resampler = None
         if self.sample_rate != self.source_rate:
@@ -120,10 +124,10 @@ class Stream:
                 if not len(block):
                     break
                 failures = 0
-                finite = np.isfinite(block).all(axis=1)
-                if not finite.all():
-                    self.bad += ((frames + np.flatnonzero(~finite)) / self.source_rate).tolist()
-                    block[~finite] = 0
+                sound = (np.abs(block) <= LOUDEST).all(axis=1)  # false for NaN
+                if not sound.all():
+                    self.bad += np.unique((frames + np.flatnonzero(~sound)) * 1000 // self.source_rate).tolist()
+                    block[~sound] = 0
                 frames += len(block)
                 self.seconds = frames / self.source_rate
                 yield block
@@ -194,20 +198,21 @@ def _silenced(needed: bool = True) -> Iterator[None]:
     if not needed:
         yield
         return
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no terminal
-        yield
-        return
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+    with _terminal:
+        sys.stderr.flush()
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no terminal
+            yield
+            return
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nothing)
 
 
 def _flat(block: NDArray[np.float32]) -> int:
@@ -228,7 +233,7 @@ def read(
     blocks = []
     for block in stream:
         if stream.bad:
-            raise BadAudio(f"holds NaN or infinite samples (the first at {stream.bad[0]:.3f} s)")
+            raise BadAudio(f"holds NaN or infinite samples (the first at {stream.bad[0] / 1000:.3f} s)")
         if stream.seconds > max_seconds:
             raise BadAudio(f"longer than {max_seconds:g} s")
         blocks.append(block)

@@ -176,7 +176,7 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
     """Turn what a user can mend into one line and an exit code."""
 
     def end(line: str, code: int) -> int:
-        if speak:
+        if speak or code == 1:
             words = " ".join(line.split("\n"))
             print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in words), file=sys.stderr)
         return code

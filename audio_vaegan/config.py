@@ -110,7 +110,7 @@ class DataConfig(Section):
     windows: Literal["regular", "onsets"] = "regular"  # how a longer sound is cut: side by side, or where events begin
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.0  # of regular windows, in clips
     loudness: Annotated[float, Field(ge=-60, le=0)] | None = None  # LUFS that clips are brought to; the label stays
-    silence_dbfs: Decibel = -70.0  # a clip whose peak lies below this is dropped as silent
+    silence_dbfs: Decibel = -70.0  # a clip whose peak lies below this, or below trim_dbfs, is dropped as silent
     group_by: str | None = None  # a label (speaker, pack ...): files that share it stay on one side of the split
     test_instruments: Share = 0.15  # share of instruments (files, where there are none) held out whole
     test_notes: Share = 0.1  # share of the remaining clips held out
@@ -128,7 +128,7 @@ class AugmentConfig(Section):
     """What training does to clips as it reads them. Labels follow: a clip played faster is labelled higher."""
 
     gain_db: Annotated[float, Field(ge=0, le=60)] = 0.0  # louder or softer by up to so much
-    shift: Share = 0.0  # later by up to so much of a clip
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # later by up to so much of a clip
     semitones: Annotated[float, Field(ge=0, le=24)] = 0.0  # resampled to sound up to so much higher or lower
 
 

@@ -1,5 +1,6 @@
 """Writing files so that nothing is ever half written, and nothing of the user's is lost."""
 
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from audio_vaegan.errors import UserError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
 
 MARK = ".audio-vaegan"  # a folder that holds this file was written by this program; its first word is the kind
 
@@ -103,6 +109,35 @@ def replace_folder(new: Path, path: Path) -> None:
         path.replace(old)
     new.replace(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Put back what a kill left set aside in `replace_folder`."""
+    old = sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old"))
+    if old and not path.exists():
+        old[-1].replace(path)
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Let one process at a time work on `path`; its end, of whatever kind, lets go. The others get a UserError."""
+    if fcntl is None:  # a system without such locks
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        f = lock.open("w")
+    except OSError as e:
+        raise UserError(f"--out {path}: cannot be made ({e.strerror}); choose another folder") from None
+    with f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"--out {path}: another {what} is at work there; wait for it, or stop it") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:

@@ -9,6 +9,12 @@ from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.files import share
 
 
+def _say(*lines: str) -> None:
+    """Print lines that may hold names of files and labels, which must not steer the terminal."""
+    for line in "\n".join(lines).split("\n"):
+        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+
+
 def prepare(args: argparse.Namespace, **team: Any) -> int:
     from audio_vaegan.data.prepare import Team
     from audio_vaegan.data.prepare import prepare as make_store
@@ -31,7 +37,7 @@ def prepare(args: argparse.Namespace, **team: Any) -> int:
         return 0
     if summary.get("up_to_date"):
         print(f"{args.out}: up to date")
-    print("\n".join(describe(summary, recipe.mel.sample_rate, recipe.data.clip_samples)))
+    _say(*describe(summary, recipe.mel.sample_rate, recipe.data.clip_samples))
     report = args.out.with_name(args.out.name + ".report") if args.dry_run else args.out
     print(f"every file: {report / 'report.html'} (and report.json)")
     return 0
@@ -50,10 +56,9 @@ def inspect(args: argparse.Namespace) -> int:
         found = [f for f in report["files"] if args.file in f["file"]]
         if not found:
             raise UserError(f"--file {args.file}: none of {len(report['files'])} files has that in its name")
-        print("\n".join(json.dumps(f, ensure_ascii=False) for f in found))
+        _say(*(json.dumps(f, ensure_ascii=False) for f in found))
         return 0
-    print("\n".join(describe(report["summary"], store.sample_rate, store.clip_samples)))
-    print(table(report["summary"]))
+    _say(*describe(report["summary"], store.sample_rate, store.clip_samples), table(report["summary"]))
     print(f"content hash: {store.content_hash}")
     print(f"every file: {args.store / 'report.html'} (and report.json)")
     return 0

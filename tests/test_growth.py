@@ -1,18 +1,24 @@
 """Copies, splits that hold, and stores that grow."""
 
+import importlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 from conftest import LOOPBACK, RATE, ROOT, cli, one_line, run, tone
 
 from audio_vaegan.config import Recipe
+from audio_vaegan.data.duplicates import candidates, fingerprints
 from audio_vaegan.data.prepare import prepare
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
+from audio_vaegan.files import alone
+from audio_vaegan.mel import Mel
 
 RECIPE = Recipe.model_validate({"data": {"clip_samples": 8192, "test_instruments": 0.3}})
 
@@ -161,8 +167,8 @@ def test_what_has_changed_or_gone_is_named(tmp_path):
 
 def test_two_processes_of_a_launch_make_the_same_bytes_as_one(tmp_path, tiny_recipe):
     root = many(tmp_path / "in", 60)
-    for i in range(540):  # several chunks
-        (root / f"broken{i}.wav").write_text("no sound")
+    for i in range(540):  # several chunks, with sounds in each
+        (root / f"{40 + i % 60}-{i}.wav").write_text("no sound")
     words = [root, "--recipe", tiny_recipe, "--workers", "1"]
     assert cli("prepare", *words, "--out", tmp_path / "one").returncode == 0
     launch = ["-m", "accelerate.commands.launch", "--config_file", ROOT / "recipes/launch/two_cpu_processes.yaml"]
@@ -182,10 +188,131 @@ def test_two_processes_of_a_launch_make_the_same_bytes_as_one(tmp_path, tiny_rec
 def test_inspect_shows_a_store(tmp_path, tiny_store):
     done = cli("inspect", tiny_store)
     assert done.returncode == 0
-    for words in ("40 of 40 files used", "splits: train", "loudness", "LUFS", "label instrument_str", "content hash"):
+    for words in ("40 of 41 files used", "splits: train", "loudness", "LUFS", "label instrument_str", "content hash"):
         assert words in done.stdout
     name = Store(tiny_store).column("source")[0]
     told = json.loads(cli("inspect", tiny_store, "--file", name).stdout)
     assert told["file"] == name and told["used"] and told["split"]
-    assert "none of 40 files" in one_line(cli("inspect", tiny_store, "--file", "nothing"))
+    assert "none of 41 files" in one_line(cli("inspect", tiny_store, "--file", "nothing"))
     assert "not a store" in one_line(cli("inspect", tmp_path))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_of_copies_that_would_stand_on_both_sides_are_refused(tmp_path, seed):
+    """Not the one file that happens to link them, but all that hold both sounds."""
+    root, out = many(tmp_path / "in", 20), tmp_path / "store"
+    recipe = RECIPE.model_copy(update={"seed": seed})
+    prepare([root], recipe, out)
+    side = splits(out)
+    train, held = (next(n for n in side if side[n] == s) for s in ("train", "test_instrument"))
+    noise = np.random.default_rng(seed)
+    one, other = (np.pad(soundfile.read(root / n)[0], (0, 8192 - 6400)) for n in (train, held))
+    for i in range(8):
+        both = np.concatenate([one, other])
+        soundfile.write(root / f"both{i}.wav", both + 0.003 * noise.standard_normal(len(both)), RATE)
+    prepare([root], recipe, out)
+    files = {f["file"]: f for f in report(out)["files"]}
+    assert all("both sides" in files[f"both{i}.wav"]["reason"] for i in range(8))
+
+
+def test_a_loop_within_a_file_is_not_torn_apart(tmp_path):
+    root, noise = tmp_path / "in", np.random.default_rng(1)
+    root.mkdir()
+    soundfile.write(root / "loop.wav", np.tile(noise.uniform(-0.5, 0.5, 8192), 12), RATE)
+    soundfile.write(root / "other.wav", noise.uniform(-0.5, 0.5, 12 * 8192), RATE)
+    how = {"clip_samples": 8192, "test_instruments": 0.0, "test_notes": 0.3}
+    prepare([root], Recipe.model_validate({"data": how}), tmp_path / "store")
+    store = Store(tmp_path / "store")
+    split, source = store.column("split"), store.column("source")
+    assert set(split[source == "loop.wav"]) == {"train"} and set(split[source == "other.wav"]) == {"train", "test_note"}
+
+
+def test_independent_noise_is_not_compared_pair_by_pair():
+    noise = np.random.default_rng(0).standard_normal((200, 8192)).astype(np.float32) * 0.1
+    noise[150] = -0.3 * noise[7]
+    mel = Mel(RECIPE.mel)
+    prints = fingerprints(torch.from_numpy(noise), mel(torch.from_numpy(noise)), RATE / 256).numpy()
+    found = np.concatenate(list(candidates(prints, np.ones(200, dtype=bool), rows=64, columns=50)))
+    assert found.tolist() == [[7, 150]]
+
+
+def test_only_new_clips_are_compared(monkeypatch):
+    prints = np.random.default_rng(0).standard_normal((300, 192)).astype(np.float32)
+    prints[:, :128] = 1 / np.sqrt(128)
+    prints[:, 128:] = 1 / np.sqrt(64)  # all alike
+    fresh = np.zeros(300, dtype=bool)
+    fresh[[5, 250]] = True
+    found = [tuple(p) for block in candidates(prints, fresh, rows=1, columns=70) for p in block.tolist()]
+    wanted = {tuple(sorted((i, j))) for i in (5, 250) for j in range(300) if i != j}
+    assert len(found) == len(wanted) == 597 and set(found) == wanted
+
+
+def test_a_table_of_labels_may_grow_with_the_folder(tmp_path):
+    root, out = many(tmp_path / "in", 6), tmp_path / "store"
+    (root / "labels.csv").write_text("file,who\n" + "".join(f"{i},x\n" for i in range(40, 46)) + "46,y\n")
+    (root / ".DS_Store").write_text("x")
+    prepare([root], RECIPE, out)
+    before = splits(out)
+    assert prepare([root], RECIPE, out)["up_to_date"]
+    (root / ".DS_Store").unlink()
+    (root / "note.txt").write_text("x")
+    soundfile.write(root / "46.wav", tone(46, 0.4), RATE)
+    with (root / "labels.csv").open("a") as f:
+        f.write("47,z\n")
+    prepare([root], RECIPE, out)
+    files = {f["file"]: f for f in report(out)["files"]}
+    assert files["labels.csv"]["reason"] == "no sound, but 8 rows of labels"
+    assert set(files) == {*(f"{i}.wav" for i in range(40, 47)), "labels.csv", "labels.csv: 47", "note.txt"}
+    assert {n: s for n, s in splits(out).items() if n in before} == before and "46.wav" in splits(out)
+    (root / "labels.csv").write_text("file,who\n" + "".join(f"{i},changed\n" for i in range(40, 48)))
+    with pytest.raises(UserError, match=r"7 of its files have changed since"):
+        prepare([root], RECIPE, out)
+
+
+def test_a_store_inside_its_own_folder_is_left_out_however_the_folder_is_named(tmp_path, monkeypatch):
+    many(tmp_path / "in", 4)
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    monkeypatch.chdir(tmp_path / "in")
+    out = tmp_path / "in" / "store"
+    assert prepare([Path(".")], RECIPE, Path("store"))["files"] == 4
+    assert prepare([Path(".")], RECIPE, Path("store"))["up_to_date"]
+    assert prepare([tmp_path / "link"], RECIPE, out)["up_to_date"]
+
+
+def test_a_kill_in_the_last_step_costs_nothing_and_what_it_set_aside_comes_back(tmp_path, monkeypatch):
+    root, out = many(tmp_path / "in", 12), tmp_path / "store"
+    module = importlib.import_module("audio_vaegan.data.prepare")
+    prepare([root], RECIPE, tmp_path / "whole")
+    for step in ("fsync_tree", "replace_folder", "write_page"):
+        with monkeypatch.context() as m:
+            m.setattr(module, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                prepare([root], RECIPE, out)
+        assert not out.exists() and (tmp_path / ".store.partial").exists()
+    prepare([root], RECIPE, out)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()
+    }
+    out.rename(tmp_path / ".store.123.old")  # killed between the two renames of a replacement
+    assert prepare([root], RECIPE, out)["up_to_date"]
+
+
+def test_a_dry_run_spares_what_a_killed_run_has_done(tmp_path, monkeypatch):
+    root, out = many(tmp_path / "in", 4), tmp_path / "store"
+    module = importlib.import_module("audio_vaegan.data.prepare")
+    with monkeypatch.context() as m:
+        m.setattr(module, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare([root], RECIPE, out)
+    part = tmp_path / ".store.partial" / "part-00000.json"
+    inode = part.stat().st_ino
+    prepare([root], RECIPE.model_copy(update={"seed": 3}), out, dry_run=True)
+    assert part.stat().st_ino == inode and (tmp_path / "store.report" / "report.html").exists()
+    assert not (tmp_path / ".store.dry-run").exists()
+
+
+def test_two_at_once_on_one_store_are_told(tmp_path, mistake, tiny_recipe):
+    root = many(tmp_path / "in", 2)
+    with alone(tmp_path / "store", "prepare"):
+        line = mistake("prepare", root, "--recipe", tiny_recipe, "--out", tmp_path / "store")
+    assert "another prepare is at work" in line and not (tmp_path / "store").exists()

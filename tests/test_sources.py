@@ -187,3 +187,95 @@ def test_labels_win_and_what_the_meter_doubts_is_told(tmp_path):
     assert wrong["brightness"] == pytest.approx(
         wrong["brightness_measured"] - 17, abs=0.1
     )  # above the pitch that counts
+
+
+ODD_CELLS = [
+    ".",
+    "9" * 400,
+    "C99999",
+    "\ud800",
+    "nan",
+    "inf",
+    "true",
+    "0012",
+    "1_2",
+    "-0",
+    "2020-01-01",
+    "\x1b]0;x\x07",
+    "1e999",
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_odd_values_in_a_table_stop_nothing(tmp_path, kind):
+    root = sounds(tmp_path / "s", *(f"{i}.wav" for i in range(len(ODD_CELLS))))
+    names = ("pitch", "centroid", "pitch_hz", "who", "file")
+    if kind == "csv":
+        rows = ["file_name,pitch,centroid,pitch_hz,who"]
+        rows += [f"{i}.wav" + f",{cell}" * 4 for i, cell in enumerate(ODD_CELLS)]
+        (root / "labels.csv").write_bytes("\n".join([*rows, ".,1,1,1,1", "short"]).encode("utf-8", "replace"))
+    else:
+        odd = [*ODD_CELLS[:-2], {"nested": [1]}, -1.5]
+        lines = [json.dumps({"file_name": f"{i}.wav"} | dict.fromkeys(names[:4], cell)) for i, cell in enumerate(odd)]
+        lines += ['{"file_name": ".", "a": "line\u2028break"}', '{"pitch": 1}', '{"file_name": null, "x": NaN}']
+        (root / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    summary = prepare([root], RECIPE, tmp_path / "store")
+    assert summary["files_used"] == len(ODD_CELLS) - (kind == "jsonl")  # a pitch of -1.5 lies outside data.keep_pitch
+    rows = {r["source"]: r for r in Store(tmp_path / "store").items.to_pylist()}
+    assert all(
+        r["pitch_from"] == "meter" and -36 <= r["pitch"] <= 152
+        for r in rows.values()
+        if r["pitch"] is not None and r["source"] not in ("9.wav", "12.wav")
+    )
+    who = [json.loads(rows[f"{i}.wav"]["labels"]).get("who") for i in range(9)]
+    assert who[0] == "." and who[4] is None and who[7:9] == ["0012", "1_2"]
+
+
+def test_a_group_that_no_file_has_is_a_mistake(tmp_path):
+    root = sounds(tmp_path, "a/1.wav")
+    recipe = Recipe.model_validate({"data": {"clip_samples": 8192, "group_by": "speeker"}})
+    with pytest.raises(UserError, match=r"group_by speeker: no file has that label \(labels there: folder\)"):
+        listed(root, recipe)
+
+
+def test_pitch_labels_of_every_kind_are_kept_or_left_out_alike(tmp_path):
+    root = sounds(tmp_path, "a.wav", "b.wav", "c.wav", "d.wav")
+    (root / "labels.csv").write_text("file,pitch,pitch_hz\na,C2,\nb,,65.4\nc,60,\nd,C4,\n")
+    recipe = Recipe.model_validate({"data": {"keep_pitch": [58, 62]}})
+    refused = {n: bool(f.refused) for n, f in listed(root, recipe).items() if n.endswith(".wav")}
+    assert refused == {"a.wav": True, "b.wav": True, "c.wav": False, "d.wav": False}
+
+
+def test_other_tables_and_tars_do_not_hide_sounds(tmp_path):
+    root = sounds(tmp_path, "set/a.wav", "made/b.wav")
+    (root / "labels.csv").write_text("file,pitch\nset/a.wav,60\n")
+    (root / "made" / "metadata.jsonl").write_text(json.dumps({"file_name": "b.wav"}))
+    shard(root / "set.tar", [("a.flac", flac(60))])
+    found = listed(root)
+    assert found["set/a.wav"].labels["pitch"] == 60 and not found["made/b.wav"].refused and found["set.tar"].refused
+
+
+def test_everything_in_an_nsynth_folder_is_accounted_for(tmp_path):
+    root = sounds(tmp_path, "audio/a.wav", "audio/extra.wav", "audio/deep/b.wav", "beside.wav")
+    (root / "examples.json").write_text(json.dumps({"a": {"pitch": 60, "qualities_str": 5, "velocity": 1e400}}))
+    reasons = {n: f.refused for n, f in listed(root).items()}
+    assert reasons.pop("audio/a.wav") is None
+    assert set(reasons) == {"audio/extra.wav", "audio/deep", "audio/deep/b.wav", "beside.wav", "examples.json"}
+    assert all(reasons.values())
+
+
+@pytest.mark.parametrize("size", [-600, 10**13, 10**30])
+def test_sizes_that_a_tar_invents_are_not_believed(tmp_path, size):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, claimed in (("a.flac", None), ("b.flac", size)):
+            info, data = tarfile.TarInfo(name), flac(60)
+            info.size = len(data)
+            info.pax_headers = {"size": str(claimed)} if claimed else {}
+            tar.addfile(info, io.BytesIO(data))
+    prepare([tmp_path / "a.tar"], RECIPE, tmp_path / "store")
+    assert Store(tmp_path / "store").column("source").tolist() == ["a.flac"]
+
+
+def test_equal_names_are_told_apart(tmp_path):
+    shard(tmp_path / "a.tar", [("a.wav", b"x"), ("a.wav", b"x"), ("a.wav~2", b"x"), ("a.wav", b"x")])
+    assert len(listed(tmp_path / "a.tar")) == len({f.name for f in find([tmp_path / "a.tar"], RECIPE)}) == 4

@@ -22,6 +22,7 @@ from audio_vaegan.data.duplicates import PRINT, same_sounds
 from audio_vaegan.data.groups import Sides, splits
 from audio_vaegan.data.joining import Joining
 from audio_vaegan.data.store import SCHEMA, VERSION, Store
+from audio_vaegan.errors import Failure
 from audio_vaegan.files import sha256_file, write_json
 
 Entry = dict[str, Any]
@@ -45,9 +46,10 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
     An `old` store is what it grows from: its clips come first and keep their splits.
     """
     started = time.perf_counter()
-    heads = [_head(chunk.read()) for chunk in chunks]
+    heads = [_head(chunk) for chunk in chunks]
     report = json.loads((old.path / "report.json").read_text(encoding="utf-8")) if old else {}
-    files: list[Entry] = [*report.get("files", []), *(f for head in heads for f in head["files"])]
+    files: list[Entry] = [f for f in report.get("files", []) if f["used"]]  # the others were looked at anew
+    files += [f for head in heads for f in head["files"]]
     shards = [Shard(c, p, len(np.load(c, mmap_mode="r")), True) for c, p in (old.shards if old else [])]
     for chunk, head in zip(chunks, heads, strict=True):
         shards += [Shard(chunk.shard(i), chunk.prints(i), count, False) for i, count in enumerate(head["shards"])]
@@ -76,9 +78,6 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
     duplicates = _duplicates(files, near, report.get("duplicates", {}))
     _write_table(work, chunks, old, files, places, duplicates, digest)
     written = _write_shards(work, shards, alive, digest)
-    for pattern in ("part-*.json", "clips-*.npy", "prints-*-*.npy"):
-        for path in work.glob(pattern):
-            path.unlink()
     write_json(
         work / "store.json",
         {
@@ -101,8 +100,11 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
     return {"files": files, "duplicates": duplicates, "seconds": dict(seconds)}
 
 
-def _head(part: dict[str, Any]) -> dict[str, Any]:
-    """A part without its rows, which may be many."""
+def _head(chunk: Chunk) -> dict[str, Any]:
+    """What a chunk found, without its rows, which may be many."""
+    part = chunk.read()
+    if part["key"] != chunk.key:
+        raise Failure(f"{chunk.part}: made of other files than these; the same command goes on")
     return {name: part[name] for name in ("files", "shards", "seconds")}
 
 
@@ -155,7 +157,8 @@ def _write_table(
     """items.parquet, row by row, with the split and group of each clip. What its clips are like is told in the entry of
     each file."""
     entries = {f["file"]: f for f in files}
-    told: dict[str, list[Row]] = defaultdict(list)
+    for entry in files:
+        entry |= {"pitch": [], "split": set(), "peak": None, "loudness": None} if entry["used"] else {}
     alike = Sides()
     for cluster in (*duplicates["exact"], *duplicates["near"]):
         alike.join(set(cluster))
@@ -174,20 +177,21 @@ def _write_table(
             row |= {"clip": number, "split": places[i][0], "group": places[i][1], "copy_of": alike.root(row["source"])}
             number += 1
             waiting.append(row)
-            told[row["source"]].append({k: row[k] for k in ("pitch", "split", "peak", "loudness")})
+            entry = entries[row["source"]]
+            entry["pitch"].append(row["pitch"])
+            entry["split"].add(row["split"])
+            for key in ("peak", "loudness"):
+                entry[key] = max((v for v in (entry[key], row[key]) if v is not None), default=None)
             if len(waiting) >= batch:
                 write()
         write()
-    for name, rows in told.items():
-        entry = entries[name]
-        entry["pitch"] = [r["pitch"] for r in rows]
-        entry["split"] = sorted({r["split"] for r in rows})
-        for key in ("peak", "loudness"):
-            entry[key] = max((r[key] for r in rows if r[key] is not None), default=None)
+    for entry in files:
+        if entry["used"]:
+            entry["split"] = sorted(entry["split"])
 
 
 def _write_shards(work: Path, shards: list[Shard], alive: NDArray[np.bool_], digest: Any) -> list[dict[str, Any]]:
-    """The shards under their final names; those of the old store are linked, where the file system can."""
+    """The shards under their final names, linked where the file system can: a kill takes nothing from the chunks."""
     written: list[dict[str, Any]] = []
     first = 0
     for shard in shards:
@@ -201,10 +205,8 @@ def _write_shards(work: Path, shards: list[Shard], alive: NDArray[np.bool_], dig
             target.unlink(missing_ok=True)
             if len(stay) < shard.count:
                 save_array(target, np.load(source, mmap_mode="r")[stay])
-            elif shard.known:
-                _link(source, target)
             else:
-                source.replace(target)
+                _link(source, target)
         digest.update(sha256_file(work / names["clips"]).encode())
         written.append(names | {"count": len(stay)})
     return written

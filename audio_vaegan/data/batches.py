@@ -54,7 +54,8 @@ class Clips:
         """
         audio, controls, length = self.store.read(self.clips[rows]), self.controls[rows], self.length[rows]
         if how is not None and draws is not None:
-            audio, controls, length = augment(audio, controls, length, tuple(self.names), draws, how)
+            pitch = list(self.names).index("pitch") if self.names.get("pitch") == () else None
+            audio, controls, length = augment(audio, controls, length, pitch, draws, how, self.store.sample_rate)
         return torch.from_numpy(audio), torch.from_numpy(controls), torch.from_numpy(length)
 
 

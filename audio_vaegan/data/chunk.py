@@ -20,6 +20,7 @@ from audio_vaegan.data.cutting import Cutter
 from audio_vaegan.data.duplicates import PRINT, fingerprints
 from audio_vaegan.data.labels import describe
 from audio_vaegan.data.sources import SourceFile, identity
+from audio_vaegan.errors import Failure
 from audio_vaegan.files import write_atomic, write_json
 from audio_vaegan.mel import Mel
 
@@ -38,6 +39,7 @@ class Chunk:
     number: int
     key: str
     files: tuple[SourceFile, ...]
+    size: int  # bytes of the files
     work: Path
 
     @property
@@ -57,7 +59,9 @@ class Chunk:
 
     def done(self) -> bool:
         try:
-            return bool(self.read()["key"] == self.key)
+            part = self.read()
+            written = [path(i) for i in range(len(part["shards"])) for path in (self.shard, self.prints)]
+            return bool(part["key"] == self.key) and all(path.exists() for path in written)
         except (OSError, ValueError, KeyError):
             return False
 
@@ -115,6 +119,10 @@ class _Work:
                 self._take(file, entry)
             except BadAudio as e:
                 entry["reason"] = " ".join(str(e).split())
+            except OSError as e:
+                entry["reason"] = f"cannot be read ({e.strerror})"
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as e:
+                raise Failure(f"{file.name}: {type(e).__name__}: {e} (leave the file out, and tell us)") from e
             entry["clips"] = len(self.rows) + len(self.pending.rows) - before if "reason" not in entry else 0
             entry["used"] = entry["clips"] > 0
             entry["key"] = identity(file, entry.get("sha256"))
@@ -135,14 +143,13 @@ class _Work:
             regular = self.recipe.model_copy(
                 update={"data": self.recipe.data.model_copy(update={"windows": "regular"})}
             )
-            stream.clipped = 0
             cutter = self._cut(file, stream, entry["sha256"], regular)
         entry["seconds"] = round(stream.seconds, 3)
         entry["rate"], entry["channels"] = stream.source_rate, stream.channels
         broken = self.counts["broken"]
         if cutter.silent + broken == cutter.windows:
-            if stream.bad:
-                raise BadAudio(f"holds NaN or infinite samples (the first at {stream.bad[0]:.3f} s)")
+            if broken or stream.bad:
+                raise BadAudio("holds NaN or infinite samples, or such beyond all bounds")
             raise BadAudio(f"silent (peak below {cutter.silence_dbfs:g} dBFS)")
         notes = cutter.notes()
         if broken:
@@ -164,7 +171,9 @@ class _Work:
         start = time.perf_counter()
         inside = 0.0
         for first, piece in cutter.cut(stream):
-            if any(first <= place * self.rate < first + len(piece) for place in stream.bad):
+            while stream.bad and stream.bad[0] < 1000 * first // self.rate:
+                stream.bad.popleft()
+            if stream.bad and stream.bad[0] <= 1000 * (first + len(piece)) // self.rate:
                 self.counts["broken"] += 1
                 continue
             self.counts["loud"] += bool(np.abs(piece).max() > LOUD)
@@ -194,8 +203,9 @@ class _Work:
             describe(torch.from_numpy(audio), length, self.rate, pending.rows)
         with self.clock("prints"):
             with torch.no_grad():
-                mel = self.nepers * self.mel(torch.from_numpy(audio))
-            self.prints.extend(fingerprints(mel, self.rate / self.recipe.mel.hop_length).numpy())
+                sound = torch.from_numpy(audio)
+                found = fingerprints(sound, self.nepers * self.mel(sound), self.rate / self.recipe.mel.hop_length)
+            self.prints.extend(found.numpy())
         for clip, row in zip(audio, pending.rows, strict=True):
             gain = self._gain(clip, row["loudness_measured"])
             if gain:

@@ -1,4 +1,4 @@
-"""A sound of any length -> windows of at most a clip. What is left out is counted, never lost without a word."""
+"""A sound of any length -> windows of at most a clip. What is left out is counted, but for silence at the ends."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -96,7 +96,7 @@ class Cutter:
                     continue
             found = (onsets(torch.from_numpy(rest), self.rate) * self.rate).round().long().numpy() - self.edge
             found = np.unique(found.clip(0))
-            found = found[found >= context]
+            found = found[(found >= context) & (base + found >= done)]
             sure = found if block is None else found[found < len(rest) - 2 * self.size]
             ends = [*found[1:], len(rest)]
             for first, end in zip(sure.tolist(), ends, strict=False):

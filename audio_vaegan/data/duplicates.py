@@ -1,33 +1,51 @@
 """Clips that are the same sound: equal files, and recordings that are copies up to level, format and a small shift."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool1d, normalize, pad
 
-BANDS, SLICES = 16, 8
-PRINT = BANDS * SLICES
-SECONDS = 1.0  # of sound that a print describes
-RANGE = 3.45  # nepers below the clip's maximum that a print sees: 30 dB, above the noise of 8 bits
-ALIKE = 0.98  # cosine of two prints, from which the sounds themselves are compared
-SAME = 0.9  # correlation of two waveforms at their best lag, from which they are one sound
+BANDS, SLICES, FINE = 16, 8, 64
+COARSE = BANDS * SLICES
+PRINT = COARSE + FINE
+SECONDS = 1.0  # of sound that the coarse print describes
+RANGE = 3.45  # nepers below the clip's maximum that it sees: 30 dB, above the noise of 8 bits
+SMOOTH = 63  # bins of a clip's spectrum over which the fine print takes the average away
+ALIKE, ALIKE_FINE = 0.97, 0.8  # cosines of the prints, from which the sounds themselves are compared
+SAME = 0.92  # correlation of two waveforms at their best lag, from which they are one sound
 LAG = 0.1  # seconds; an MP3 of 16 kHz comes back 69 ms late
 
 
-def fingerprints(mel: Tensor, frames_a_second: float) -> Tensor:
-    """Unit vectors `[B, 128]` of log-mels `[B, n_mels, T]`: 16 bands by 8 slices of the second after the sound begins,
-    30 dB deep, independent of level; zero for silence."""
+def fingerprints(audio: Tensor, mel: Tensor, frames_a_second: float) -> Tensor:
+    """Prints `[B, 192]` of clips `[B, samples]` and their log-mels `[B, n_mels, T]`: two unit vectors, or zeros.
+
+    The coarse one sees 16 bands by 8 slices of the second after the sound begins, 30 dB deep. The fine one is a random
+    projection of the magnitude spectrum of the whole clip without its envelope, which no shift changes: it tells apart
+    what is alike on the whole, such as two takes of one noise.
+    """
     count = max(SLICES, round(SECONDS * frames_a_second / SLICES) * SLICES)
     loudest = mel.amax(dim=(1, 2), keepdim=True)
     value = (mel - loudest + RANGE).clamp_min(0)
     first = (value.amax(dim=1) > RANGE / 2).int().argmax(dim=1)  # within 15 dB of the loudest
-    value = torch.nn.functional.pad(value, (0, count))
+    value = pad(value, (0, count))
     index = first.unsqueeze(1) + torch.arange(count, device=mel.device)
     value = value.gather(2, index.unsqueeze(1).expand(-1, mel.shape[1], -1))
-    value = torch.nn.functional.adaptive_avg_pool2d(value, (BANDS, SLICES)).flatten(1)
-    return torch.nn.functional.normalize(value, dim=1)
+    coarse = adaptive_avg_pool2d(value, (BANDS, SLICES)).flatten(1)
+    size = 1 << (audio.shape[1] - 1).bit_length()
+    spectrum = torch.fft.rfft(audio, size).abs()[:, 1:]
+    smooth = avg_pool1d(spectrum, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
+    fine = (spectrum - smooth) @ _signs(spectrum.shape[1])
+    return torch.cat([normalize(coarse, dim=1), normalize(fine, dim=1)], dim=1)
+
+
+@lru_cache(maxsize=2)
+def _signs(bins: int) -> Tensor:
+    """A fixed random matrix `[bins, 64]` of +1 and -1."""
+    return torch.from_numpy(np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.float32), (bins, FINE)))
 
 
 def candidates(
@@ -36,22 +54,25 @@ def candidates(
     """Pairs `[n, 2]` of clips whose prints are alike, of which at least one is fresh; by blocks.
 
     Two unit vectors of cosine c are sqrt(2 - 2c) apart, and so are at most their projections: sorted along the axis of
-    largest variance, each is compared with its neighbourhood only.
+    largest variance of the coarse prints, each fresh clip is compared with its neighbourhood only.
     """
-    sample = prints[:: max(1, len(prints) // 4096)]
+    coarse, fine = prints[:, :COARSE], prints[:, COARSE:]
+    sample = coarse[:: max(1, len(coarse) // 4096)]
     axis = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][0]
-    place = prints @ axis
+    place = coarse @ axis
     order = np.argsort(place, kind="stable")
     place, reach = place[order], np.sqrt(2 - 2 * ALIKE) + 1e-6
-    for first in range(0, len(order), rows):
-        mine = order[first : first + rows]
-        end = int(np.searchsorted(place, place[first + len(mine) - 1] + reach, side="right"))
-        for start in range(first, end, columns):
-            others = order[start : min(start + columns, end)]
-            a, b = np.nonzero(prints[mine] @ prints[others].T >= ALIKE)
-            later = first + a < start + b
-            pairs = np.stack([mine[a[later]], others[b[later]]], axis=1)
-            yield np.sort(pairs[fresh[pairs].any(axis=1)], axis=1)
+    new = np.flatnonzero(fresh[order])
+    for first in range(0, len(new), rows):
+        mine = new[first : first + rows]
+        low, high = np.searchsorted(place, [place[mine[0]] - reach, place[mine[-1]] + reach])
+        for start in range(low, high, columns):
+            others = np.arange(start, min(start + columns, high))
+            a, b = order[mine], order[others]
+            alike = (coarse[a] @ coarse[b].T >= ALIKE) & (fine[a] @ fine[b].T >= ALIKE_FINE)
+            alike &= ~fresh[b] | (mine[:, None] < others)  # two fresh ones meet once
+            x, y = np.nonzero(alike)
+            yield np.sort(np.stack([a[x], b[y]], axis=1), axis=1)
 
 
 def correlation(a: Tensor, b: Tensor, sample_rate: int) -> Tensor:
@@ -82,7 +103,7 @@ def same_sounds(
 
     def root(i: int) -> int:
         while (above := parent.get(i, i)) != i:
-            i = above
+            parent[i] = i = parent.get(above, above)
         return i
 
     found: list[tuple[int, int]] = []

@@ -30,11 +30,11 @@ def connected(holds: dict[str, set[str]]) -> dict[str, str]:
 
 
 class Sides:
-    """Things that are joined step by step, some of which stand on a side; nothing is ever joined across sides."""
+    """Things that are joined step by step, some of which stand on a side, or on several."""
 
     def __init__(self) -> None:
         self.parent: dict[str, str] = {}
-        self.side: dict[str, str] = {}
+        self.side: dict[str, set[str]] = {}
 
     def root(self, name: str) -> str:
         self.parent.setdefault(name, name)
@@ -43,20 +43,19 @@ class Sides:
         return name
 
     def place(self, name: str, side: str) -> None:
-        self.side[self.root(name)] = side
+        self.side.setdefault(self.root(name), set()).add(side)
 
     def sides(self, names: set[str]) -> set[str]:
         """The sides on which some names stand."""
-        return {self.side[r] for r in map(self.root, names) if r in self.side}
+        return set().union(*(self.side.get(self.root(name), set()) for name in names))
 
     def join(self, names: set[str]) -> None:
-        """Make one of some names, all of which stand on one side at most."""
-        side = self.sides(names)
+        """Make one of some names; the smallest names it."""
         first, *others = sorted({self.root(n) for n in names})
         for other in others:
             self.parent[other] = first
-        if side:
-            (self.side[first],) = side
+            for side in self.side.pop(other, set()):
+                self.place(first, side)
 
 
 def splits(groups: Sequence[str], units: Sequence[str], known: Sequence[str | None], recipe: Recipe) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_vaegan.data.groups import HELD, Sides, connected
+from audio_vaegan.data.groups import HELD, Sides
 
 Entry = dict[str, Any]
 
@@ -14,11 +14,13 @@ Entry = dict[str, Any]
 class Joining:
     """Joins files to groups and clips to units, file by file, the old store's first.
 
-    A file is joined to others of its group, of equal bytes, or that hold a sound of its own (`pairs` of clips). A unit
-    is the copies of one sound and, where windows overlap, all clips of a file. Clips whose split is known stay there: a
-    new file that would join both sides is refused, with the reason.
+    Clips that are the same sound (`pairs`, and clips of equal files) are one sound, whether their files are taken or
+    not. A file is joined to others of its group and to its sounds. A unit is a sound and, where windows overlap, all
+    sounds of a file. Clips whose split is known stay there: a new file that would join both sides is refused, with the
+    reason.
 
-    `columns` has source, group and known split of every clip; clips that are not `alive` count for nothing.
+    `columns` has source, sha256, start, group and known split of every clip; clips that are not `alive` count for
+    nothing.
     """
 
     def __init__(
@@ -31,73 +33,67 @@ class Joining:
     ) -> None:
         self.source, self.group, self.known = columns["source"], columns["group"], columns["known"]
         self.overlapping = overlapping
+        self.sounds, self.together, self.units = Sides(), Sides(), Sides()
         self.clips: dict[str, list[int]] = defaultdict(list)
+        first: dict[tuple[str, int], int] = {}
         for i in np.flatnonzero(alive).tolist():
             self.clips[self.source[i]].append(i)
-        self.copies: dict[int, list[int]] = defaultdict(list)
+            twin = first.setdefault((columns["sha256"][i], columns["start"][i]), i)
+            if twin != i:
+                self.sounds.join({str(twin), str(i)})
         for a, b in pairs:
-            self.copies[a].append(b)
-            self.copies[b].append(a)
-        self.together, self.units = Sides(), Sides()
-        self.first: dict[str, str] = {}  # file with some bytes
-        self.taken: set[str] = set()
+            self.sounds.join({str(a), str(b)})
+        self.example: dict[tuple[str, str], str] = {}  # a file of the store that holds a sound, by split
         self.refused: dict[str, str] = {}
         here = [f for f in files if f["file"] in self.clips]
+        old = {f["file"]: self.known[self.clips[f["file"]][0]] is not None for f in here}
         for entry in here:
-            if self.known[self.clips[entry["file"]][0]] is not None:
+            if old[entry["file"]]:
                 self._place(entry)
         for entry in here:
-            if self.known[self.clips[entry["file"]][0]] is None:
+            if not old[entry["file"]]:
                 self._add(entry)
+
+    def sound_of(self, clip: int) -> str:
+        return self.sounds.root(str(clip))
 
     def group_of(self, clip: int) -> str:
         return self.together.root(self.group[clip])
 
     def unit_of(self, clip: int) -> str:
-        return self.units.root(str(clip))
+        return self.units.root(self.sound_of(clip))
 
     def _place(self, entry: Entry) -> None:
         """A file of the old store stands where it stands."""
         clips = self.clips[entry["file"]]
-        split = self.known[clips[0]]
-        self.first.setdefault(entry["sha256"], entry["file"])
         self.together.join({entry["group"], self.group[clips[0]]})
-        self.together.place(entry["group"], HELD if split == HELD else "train")
         for i in clips:
-            if self.known[i] != HELD:
-                self.units.place(str(i), self.known[i])
-        self.taken.add(entry["file"])
+            sound, split = self.sound_of(i), self.known[i]
+            side = HELD if split == HELD else "train"
+            self.together.place(entry["group"], side)
+            self.together.place(_node(sound), side)
+            if split != HELD:
+                self.units.place(sound, split)
+            self.example.setdefault((sound, split), entry["file"])
 
     def _add(self, entry: Entry) -> None:
         """A new file is joined to what it belongs to, unless that stands on both sides."""
-        name, clips = entry["file"], self.clips[entry["file"]]
-        twin = self.first.setdefault(entry["sha256"], name)
-        if twin in self.refused:
-            self.refused[name] = self.refused[twin]
+        sounds = {self.sound_of(i) for i in self.clips[entry["file"]]}
+        belongs = {entry["group"], *map(_node, sounds)}
+        units = [sounds] if self.overlapping else [{sound} for sound in sounds]
+        if len(self.together.sides(belongs)) > 1 or any(len(self.units.sides(unit)) > 1 for unit in units):
+            told = {split: file for (sound, split), file in sorted(self.example.items()) if sound in sounds}
+            words = [f"{split}: {file}" for split, file in sorted(told.items())]
+            words += [f"its group {entry['group']}: {side}" for side in self.together.sides({entry["group"]})]
+            self.refused[entry["file"]] = (
+                f"would put copies of a sound on both sides of the store's split ({', '.join(words)})"
+            )
             return
-        same = {i: [j for j in self.copies[i] if self.source[j] in self.taken] for i in clips}
-        if twin != name:
-            for i, j in zip(clips, self.clips[twin], strict=True):
-                same[i].append(j)
-        groups = {entry["group"], *(self.group[j] for copies in same.values() for j in copies)}
-        units = self._units(same)
-        if len(self.together.sides(groups)) > 1 or any(len(self.units.sides(u)) > 1 for u in units):
-            sides = {self.known[j]: self.source[j] for copies in same.values() for j in copies if self.known[j]}
-            told = [f"{split}: {file}" for split, file in sorted(sides.items())]
-            own = self.together.sides({entry["group"]})
-            told += [f"its group {entry['group']}: {side}" for side in own]
-            self.refused[name] = f"would put copies of a sound on both sides of the store's split ({', '.join(told)})"
-            return
-        self.taken.add(name)
-        self.together.join(groups)
+        self.together.join(belongs)
         for unit in units:
             self.units.join(unit)
 
-    def _units(self, same: dict[int, list[int]]) -> list[set[str]]:
-        """Clips of a new file with those that they are copies of, as sets that must not be torn apart."""
-        whole = {"file"} if self.overlapping else set()
-        holds = {str(i): {self.unit_of(j) for j in copies} | whole for i, copies in same.items()}
-        found: dict[str, set[str]] = defaultdict(set)
-        for clip, root in connected(holds).items():
-            found[root] |= {clip} | (holds[clip] - {"file"})
-        return list(found.values())
+
+def _node(sound: str) -> str:
+    """A sound among the names of groups; it sorts behind them, and so never names what it is joined to."""
+    return f"\U0010ffff{sound}"

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from audio_vaegan.descriptors import hz_to_midi, measure, note_number
 
+MIDI = (-36.0, 152.0)  # 1 Hz to 53 kHz: what a label of pitch may be
+
 
 def describe(audio: Tensor, length: Tensor, sample_rate: int, rows: list[dict[str, Any]]) -> None:
     """Add every descriptor to the rows of some clips `[B, samples]`: NAME_measured, and NAME, for which a number of
@@ -25,21 +27,29 @@ def describe(audio: Tensor, length: Tensor, sample_rate: int, rows: list[dict[st
         row["pitch_from"] = (
             "label" if _label("pitch", labels) is not None else None if row["pitch"] is None else "meter"
         )
-        if row["pitch_from"] == "label":
-            row["pitch_hz"] = round(440 * 2 ** ((row["pitch"] - 69) / 12), 4)
-            if _label("brightness", labels) is None and row["centroid"]:
-                row["brightness"] = round(float(hz_to_midi(torch.tensor(row["centroid"]))) - row["pitch"], 4)
+        if row["pitch_from"] == "label" and _label("brightness", labels) is None and (row["centroid"] or 0) > 0:
+            row["brightness"] = round(float(hz_to_midi(torch.tensor(row["centroid"]))) - row["pitch"], 4)
 
 
 def _label(name: str, labels: dict[str, Any]) -> float | None:
-    """The label of a descriptor, in its unit; a pitch may also be a note's name, or given in Hz."""
-    value = labels.get(name)
-    if name == "pitch":
-        if isinstance(value, str):
-            value = note_number(value)
-        hz = labels.get("pitch_hz")
-        if value is None and isinstance(hz, int | float) and hz > 0:
-            value = 69 + 12 * math.log2(hz / 440)
+    """The label of a descriptor, in its unit."""
+    if name in ("pitch", "pitch_hz"):
+        midi = pitch_label(labels)
+        return midi if midi is None or name == "pitch" else round(440 * 2 ** ((midi - 69) / 12), 4)
+    return _number(labels.get(name))
+
+
+def pitch_label(labels: dict[str, Any]) -> float | None:
+    """The pitch that labels give, in MIDI: `pitch` as a number or a note's name, or `pitch_hz`."""
+    value = labels.get("pitch")
+    midi = note_number(value) if isinstance(value, str) else _number(value)
+    hz = _number(labels.get("pitch_hz"))
+    if midi is None and hz is not None and hz > 0:
+        midi = 69 + 12 * math.log2(hz / 440)
+    return midi if midi is not None and MIDI[0] <= midi <= MIDI[1] else None
+
+
+def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

@@ -8,14 +8,10 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +20,22 @@ from tqdm import tqdm
 from audio_vaegan.audio import SUFFIXES, BadAudio
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.assemble import assemble
-from audio_vaegan.data.chunk import Chunk, process
+from audio_vaegan.data.chunk import Chunk
 from audio_vaegan.data.page import write_page
+from audio_vaegan.data.pool import process_all
 from audio_vaegan.data.sources import SourceFile, find, identity
 from audio_vaegan.data.store import VERSION, Store
 from audio_vaegan.data.summary import kind, summarise
-from audio_vaegan.errors import Failure, UserError
+from audio_vaegan.errors import UserError
 from audio_vaegan.files import (
+    MARK,
+    alone,
     check_out_folder,
     fsync_tree,
     mark,
     new_folder,
     read_json,
+    recover,
     replace_folder,
     write_atomic,
     write_json,
@@ -43,7 +43,8 @@ from audio_vaegan.files import (
 
 FILES_A_CHUNK = 256
 BYTES_A_CHUNK = 64 * 2**20  # of files; a chunk ends with the file that reaches it
-CHUNKS_FOR_WORKERS = 6  # fewer are done sooner than other processes have started
+CHUNK_FILES = ("part-*.json", "clips-*.npy", "prints-*-*.npy")
+STORE_FILES = ("shard-*.npy", "prints-?????.npy", "items.parquet", "store.json", "report.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -71,49 +72,70 @@ def prepare(
     A store that is up to date is not touched. With `dry_run` there is no store, but the report, in OUT.report.
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
-    out = out.resolve()
-    workers = workers or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    work, place = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.name}.report")
-    files = find(paths, recipe, leave={out, work, place})
-    made_by = _made_by(recipe)
-    old = None if overwrite else _store_to_grow(out, made_by)
-    if old:
-        before = {f["file"]: f for f in read_json(out / "report.json", "report")["files"]}
-        if team.rank == 0:
-            _unchanged(files, before, out, workers)
-        files = [f for f in files if f.name not in before]
-        if not files and not dry_run:
-            summary: dict[str, Any] = read_json(out / "report.json", "report")["summary"]
-            return summary | {"up_to_date": True} if team.rank == 0 else None
-    elif not dry_run:
-        check_out_folder(out, "store", overwrite)
+    paths, out = [p.resolve() for p in paths], out.resolve()
+    if team.rank:
+        _prepare(paths, recipe, out, overwrite, dry_run, workers, team)
+        return None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"--out {out}: cannot be made ({e.strerror}); choose another folder") from None
+    with alone(out, "prepare"):
+        return _prepare(paths, recipe, out, overwrite, dry_run, workers, team)
 
-    chunks = list(_chunks(files, made_by, work))
+
+def _prepare(
+    paths: list[Path], recipe: Recipe, out: Path, overwrite: bool, dry_run: bool, workers: int | None, team: Team
+) -> dict[str, Any] | None:
+    workers = workers or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    names = (f".{out.name}.dry-run", f".{out.name}.partial", f".{out.name}.lock", f"{out.name}.report")
+    beside = [out.with_name(name) for name in names]
+    work, place = beside[0 if dry_run else 1], beside[3]
+    files = find(paths, recipe, leave={out, *beside})
+    made_by = _made_by(recipe)
+    if team.rank == 0:
+        recover(out)
+    team.wait()
+    old = None if overwrite else _store_to_grow(out, made_by, dry_run)
+    if dry_run:
+        check_out_folder(place, "report", overwrite=True)
+    elif not old:
+        check_out_folder(out, "store", overwrite)
+    report = read_json(out / "report.json", "report") if old else {"files": []}
+    before = {f["file"]: f for f in report["files"]}
+    if team.rank == 0:
+        _unchanged(files, before, out, workers)
+    added = [f for f in files if f.name not in before]
+    new = [f for f in files if not before.get(f.name, {}).get("used")]  # what was dropped is looked at anew
+    if old and not dry_run and not added and _as_they_were(new, before, workers):
+        return report["summary"] | {"up_to_date": True}
+
+    chunks = list(_chunks(new, made_by, work))
     if team.rank == 0:
         _begin(work, chunks, made_by)
     team.wait()
-    _work(chunks[team.rank :: team.size], recipe, workers)
+    process_all(chunks[team.rank :: team.size], recipe, workers)
     team.wait()
     if team.rank:
         return None
-    report = assemble(work, chunks, recipe, made_by, old)
-    if not any(f["used"] for f in report["files"]):
+    found = assemble(work, chunks, recipe, made_by, old)
+    if not any(f["used"] for f in found["files"]):
         shutil.rmtree(work)
-        raise UserError(_nothing_usable(report["files"], paths))
-    seconds = report.pop("seconds")
-    summary = _report(work, **report)
+        raise UserError(_nothing_usable(found["files"], paths))
+    seconds = found.pop("seconds")
+    summary = _report(work, **found)
     if dry_run:
         with new_folder(place, "report", overwrite=True) as folder:
             for name in ("report.json", "report.html"):
                 (work / name).replace(folder / name)
         shutil.rmtree(work)
     else:
-        (work / "plan").unlink()
+        _clear(work, ("plan", *CHUNK_FILES))
         mark(work, "store")
         fsync_tree(work)
         replace_folder(work, out)
         Store(out)
-    return summary | {"stages": seconds, "added": len(files) if old else None}
+    return summary | {"stages": seconds, "added": len(added) if old else None}
 
 
 def _report(work: Path, files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]]) -> dict[str, Any]:
@@ -135,14 +157,17 @@ def _made_by(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
 
 
-def _store_to_grow(out: Path, made_by: str) -> Store | None:
-    """The store that is there, if it is whole and was made in the same way. A damaged one is a UserError."""
+def _store_to_grow(out: Path, made_by: str, dry_run: bool) -> Store | None:
+    """The store that is there, if it is whole and was made in the same way. Another one is a UserError, but for a dry
+    run."""
     if not (out / "store.json").is_file():
         return None
     try:
         store = Store(out)
     except UserError as e:
         raise UserError(f"{e} with --overwrite") from None
+    if dry_run and store.made_by != made_by:
+        return None
     if store.made_by != made_by:
         raise UserError(
             f"--out {out}: a store made by another recipe (mel, data or seed differ); add --overwrite to make it anew, "
@@ -152,20 +177,28 @@ def _store_to_grow(out: Path, made_by: str) -> Store | None:
 
 
 def _unchanged(files: list[SourceFile], before: dict[str, dict[str, Any]], out: Path, workers: int) -> None:
-    """Raise UserError unless every file of the store is there, as it was."""
-    here = {f.name: f for f in files}
-    gone = [name for name in before if name not in here]
-    there = [f for f in files if f.name in before]
-    with ThreadPoolExecutor(workers) as pool:
-        keys = pool.map(_identity, there)
-        told = tqdm(keys, total=len(there), desc="compare", unit="file", delay=2)
-        changed = [f.name for f, key in zip(there, told, strict=True) if key != before[f.name]["key"]]
+    """Raise UserError unless every file that the store holds is there, as it was."""
+    used = {name for name, entry in before.items() if entry["used"]}
+    gone = sorted(used - {f.name for f in files})
+    there = [f for f in files if f.name in used]
+    changed = [f.name for f, key in zip(there, _keys(there, workers), strict=True) if key != before[f.name]["key"]]
     for what, names in (("gone", gone), ("changed", changed)):
         if names:
             raise UserError(
                 f"--out {out}: {len(names)} of its files have {what} since ({names[0]}"
                 f"{', ...' if names[1:] else ''}); add --overwrite to make the store anew, or choose another name"
             )
+
+
+def _as_they_were(files: list[SourceFile], before: dict[str, dict[str, Any]], workers: int) -> bool:
+    """Whether the files that were dropped are all there, and would be dropped again."""
+    dropped = {name: entry["key"] for name, entry in before.items() if not entry["used"]}
+    return dict(zip((f.name for f in files), _keys(files, workers), strict=True)) == dropped
+
+
+def _keys(files: list[SourceFile], workers: int) -> list[str]:
+    with ThreadPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(_identity, files), total=len(files), desc="compare", unit="file", delay=2))
 
 
 def _identity(file: SourceFile) -> str:
@@ -190,59 +223,30 @@ def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk
         some.append(file)
         size += file.part[1] if len(file.part) == 2 else 0 if file.part else stat.st_size if stat else 0
         if len(some) == FILES_A_CHUNK or size >= BYTES_A_CHUNK or i == len(files) - 1:
-            yield Chunk(number, about.hexdigest(), tuple(some), work)
+            yield Chunk(number, about.hexdigest(), tuple(some), size, work)
             number, size, some, about = number + 1, 0, [], hashlib.sha256(made_by.encode())
 
 
 def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
     """Make the hidden folder; what an earlier run left there is kept where it fits."""
-    if work.exists() and (not (work / "plan").is_file() or (work / "plan").read_text() != made_by):
-        shutil.rmtree(work)
+    if work.exists():
+        if not (work / MARK).is_file():
+            raise UserError(f"{work}: a folder that audio-vaegan did not write is in the way; move it")
+        if not (work / "plan").is_file() or (work / "plan").read_text() != made_by:
+            shutil.rmtree(work)
+        elif any(p not in {c.part for c in chunks} for p in work.glob("part-*.json")):
+            shutil.rmtree(work)  # of a larger folder; what its chunks held is not known
+        else:
+            _clear(work, (".*.tmp", *STORE_FILES))
     work.mkdir(parents=True, exist_ok=True)
-    for half_written in work.glob(".*.tmp"):
-        half_written.unlink()
     mark(work, "store")
     write_atomic(work / "plan", made_by)
-    if any(p not in {c.part for c in chunks} for p in work.glob("part-*.json")):
-        shutil.rmtree(work)  # of a larger folder; what its chunks held is not known
-        _begin(work, chunks, made_by)
 
 
-def _work(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
-    """Process the chunks, those that are done apart. Ctrl-C stops at once; what is done stays done."""
-    with tqdm(total=sum(len(c.files) for c in chunks), desc="prepare", unit="file", delay=1) as bar:
-        if workers == 1 or len(chunks) < CHUNKS_FOR_WORKERS:
-            for chunk in chunks:
-                process(chunk, recipe)
-                bar.update(len(chunk.files))
-            return
-        pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _worker)  # no fork beside threads
-        try:
-            jobs = {pool.submit(process, chunk, recipe): chunk for chunk in chunks}
-            for job in as_completed(jobs):
-                job.result()
-                bar.update(len(jobs[job].files))
-        except BrokenProcessPool:
-            raise Failure("a worker process died (out of memory?); the same command goes on, try --workers 1") from None
-        except BaseException:
-            for worker in list(pool._processes.values()):
-                worker.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _worker() -> None:
-    """A worker leaves Ctrl-C to the process that asked, and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            connection.wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _clear(folder: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _nothing_usable(files: list[dict[str, Any]], paths: list[Path]) -> str:

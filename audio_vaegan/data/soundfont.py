@@ -233,4 +233,4 @@ def _optional(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as e:
-        raise UserError(f"render-soundfont needs FluidSynth ({e}); {_MEND}") from None
+        raise UserError(f"rendering a SoundFont needs FluidSynth ({e}); {_MEND}") from None

@@ -3,12 +3,13 @@
 STORE/store.json            version, MelConfig, sample rate, clip length, shards, content hash
       items.parquet         one row a clip: source path, sha256, split, labels, descriptors
       shard-00000.npy ...   int16 [clips, clip_samples]
-      prints-00000.npy ...  float16 [clips, 128], by which copies are found
+      prints-00000.npy ...  float16 [clips, 192], by which copies are found
       report.json           every input file: used, or dropped and why; report.html: the same to look at
 """
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class Store:
         """A column of the table; null numbers become NaN."""
         return self._table.read([name]).column(name).to_numpy(zero_copy_only=False)
 
+    @cached_property
     def _labels(self) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
         """The different sets of labels, and which of them each clip has."""
         column = self._table.read(["labels"]).column("labels").combine_chunks().dictionary_encode()
@@ -105,13 +107,13 @@ class Store:
 
     def label(self, name: str) -> list[str | None]:
         """A label of every clip as text; None where a clip has none."""
-        different, index = self._labels()
+        different, index = self._labels
         found = [None if (value := labels.get(name)) is None else str(value) for labels in different]
         return [found[i] for i in index]
 
     def label_names(self) -> list[str]:
         """The labels that clips of this store have."""
-        return sorted({name for labels in self._labels()[0] for name in labels})
+        return sorted({name for labels in self._labels[0] for name in labels})
 
     def values(self, name: str, classes: tuple[str, ...] = ()) -> NDArray[np.float32]:
         """A control of every clip: a column, or with `classes` the place of the clip's label among them; else NaN."""

@@ -23,7 +23,7 @@ def summarise(files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]
         "clips": len(store),
         "seconds": round(float(store.column("length").sum()) / store.sample_rate, 3),
         "splits": {s: int((split == s).sum()) for s in SPLITS},
-        "groups": len(np.unique(group.astype(str))),
+        "groups": len(set(group.tolist())),
         "unpitched_clips": int(np.isnan(store.column("pitch")).sum()),
         "doubts": _doubts(store),
         "labels": _classes(store),
@@ -77,8 +77,9 @@ def table(summary: dict[str, Any]) -> str:
 def kind(reason: str) -> str:
     """A reason or a note without what differs from file to file."""
     head = reason.split(": ")[0] if reason.startswith("clipped: ") else reason.split(" (")[0]
-    words = ["N" if any(c.isdigit() for c in word) else word for word in head.split()]
-    return " ".join(words) if reason[:8] != "left out" else reason
+    if reason.startswith("left out by"):
+        return reason.split(" lies ")[0].rsplit(" ", 1)[0] if " lies " in reason else reason.split(" is ")[0]
+    return " ".join("N" if any(c.isdigit() for c in word) else word for word in head.split())
 
 
 def _doubts(store: Store) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """Where sounds come from. A source lists its files and fetches each; adding one is a class and a place in SOURCES."""
 
+from collections import Counter
 from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
 from audio_vaegan.config import DataConfig, Recipe
+from audio_vaegan.data.labels import pitch_label
 from audio_vaegan.data.sources.audio_folder import AudioFolder
 from audio_vaegan.data.sources.base import Source, SourceFile, identity
 from audio_vaegan.data.sources.folder import Folder
@@ -43,6 +45,12 @@ def find(paths: list[Path], recipe: Recipe, leave: Container[Path] = ()) -> list
         files += [
             replace(f, name=prefix + f.name, group=prefix + f.group) for f in source.files() if f.path not in leave
         ]
+    by = recipe.data.group_by
+    labels = {name for f in files for name in f.labels}
+    if by and by not in labels:
+        raise UserError(
+            f"data.group_by {by}: no file has that label (labels there: {', '.join(sorted(labels)) or 'none'})"
+        )
     files = [_choose(f, recipe.data) for f in files]
     files.sort(key=lambda f: f.name)
     return _distinct(files)
@@ -58,8 +66,8 @@ def _choose(file: SourceFile, data: DataConfig) -> SourceFile:
         if file.labels.get(name) not in wanted:
             return replace(file, refused=f"left out by data.keep: {name} is {printable(str(file.labels.get(name)))}")
     low, high = data.keep_pitch
-    pitch = file.labels.get("pitch")
-    if isinstance(pitch, int | float) and not low <= pitch <= high:
+    pitch = pitch_label(file.labels)
+    if pitch is not None and not low <= pitch <= high:
         return replace(file, refused=f"left out by data.keep_pitch: pitch {pitch:g} lies outside {low:g} ... {high:g}")
     return file
 
@@ -67,12 +75,13 @@ def _choose(file: SourceFile, data: DataConfig) -> SourceFile:
 def _distinct(files: list[SourceFile]) -> list[SourceFile]:
     """Names that stand for several sounds (a tar may hold one name twice) get a number."""
     found: list[SourceFile] = []
-    names: set[str] = set()
+    names, times = {file.name for file in files}, Counter[str]()
     for file in files:
-        name, number = file.name, 1
-        while name in names:
-            number += 1
-            name = f"{file.name}~{number}"
+        name = file.name
+        while times[file.name] and name in names:
+            times[file.name] += 1
+            name = f"{file.name}~{times[file.name]}"
+        times[file.name] = times[file.name] or 1
         names.add(name)
         found.append(file if name == file.name else replace(file, name=name))
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_vaegan.data.sources.base import SourceFile
-from audio_vaegan.data.sources.folder import Folder
+from audio_vaegan.data.sources.folder import Folder, closed, label_tables
 from audio_vaegan.data.sources.tables import inside, read_table
 from audio_vaegan.files import printable
 
@@ -22,7 +22,7 @@ class AudioFolder(Folder):
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        return root.is_dir() and bool(_tables(root))
+        return root.is_dir() and bool(_tables(root)) and not label_tables(root)
 
     def files(self) -> Iterator[SourceFile]:
         found = {file.name: file for file in self.walk()}
@@ -35,13 +35,16 @@ class AudioFolder(Folder):
             rows = read_table(table)
             yield self.file(table, prefix + table.name, refused=f"no sound, but {len(rows)} rows of labels")
             found.pop(prefix + table.name, None)
+            seen: set[str] = set()
             for written, labels in rows:
                 place = inside(written)
                 listed = found.pop(prefix + place, None) if place else None
                 if listed:
+                    seen.add(str(place))
                     yield self.file(listed.path, listed.name, labels=_labels(listed, labels), refused=listed.refused)
                     continue
                 reason = "listed, but there is no such file" if place else "listed outside the folder of its table"
+                reason = "listed twice; the first row counts" if place in seen else reason
                 shown = f"{prefix}{table.name}: {printable(written) or '(empty)'}"
                 yield self.file(table.parent / "missing", shown, refused=reason)
         for file in found.values():
@@ -54,7 +57,8 @@ def _tables(root: Path) -> list[Path]:
     """The metadata tables: the one of the folder, else those of its sub-folders."""
     here = [root / name for name in METADATA if (root / name).is_file()]
     try:
-        below = [p / name for p in sorted(root.iterdir()) if p.is_dir() for name in METADATA if (p / name).is_file()]
+        folders = [p for p in sorted(root.iterdir()) if p.is_dir() and closed(p) is None]
+        below = [p / name for p in folders for name in METADATA if (p / name).is_file()]
     except OSError:
         below = []
     return here[:1] or below

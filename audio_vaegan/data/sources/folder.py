@@ -48,9 +48,7 @@ class Folder(Source):
 
     def table(self) -> Path | None:
         """The table of labels, if there is one. Raises UserError when there are several."""
-        stem = self.root.resolve()
-        places = [self.root / f"labels{e}" for e in ENDINGS] + [stem.with_name(stem.name + e) for e in ENDINGS]
-        there = [p for p in places if p.is_file()]
+        there = label_tables(self.root)
         if len(there) > 1:
             raise UserError(f"{self.root}: {there[0].name} and {there[1].name} both hold labels; keep one of them")
         return there[0] if there else None
@@ -67,7 +65,7 @@ class Folder(Source):
             enter = []
             for name in sorted(folders):
                 path = Path(base, name)
-                reason = _closed(path)
+                reason = closed(path)
                 if reason is None:
                     enter.append(name)
                 else:
@@ -81,7 +79,13 @@ class Folder(Source):
         return printable(path.relative_to(self.root).as_posix())
 
 
-def _closed(path: Path) -> str | None:
+def label_tables(root: Path) -> list[Path]:
+    """`labels.csv` and its like in a folder, and NAME.csv and its like beside it."""
+    places = [root / f"labels{e}" for e in ENDINGS] + [root.with_name(root.name + e) for e in ENDINGS]
+    return [p for p in places if p.is_file()]
+
+
+def closed(path: Path) -> str | None:
     """Why a folder is not entered, if it is not."""
     if path.is_symlink():
         return "a link to a folder (give that folder itself)"

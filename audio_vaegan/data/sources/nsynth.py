@@ -6,6 +6,8 @@ from typing import Any
 
 from audio_vaegan.data.nsynth import DRUM_BANK
 from audio_vaegan.data.sources.base import Source, SourceFile
+from audio_vaegan.data.sources.folder import Folder
+from audio_vaegan.data.sources.tables import clean, text
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import printable, read_json
 
@@ -34,7 +36,8 @@ class NSynth(Source):
             there.setdefault(path.stem, []).append(path)
         for name, note in notes.items():
             labels = self.labels_of(note)
-            group = str(note.get("split_group") or note.get("instrument_str") or name)
+            name = text(name)
+            group = text(note.get("split_group") or note.get("instrument_str") or name)
             found = there.pop(name, [])
             if not found:
                 missing = "listed in examples.json, but not in audio/"
@@ -44,12 +47,18 @@ class NSynth(Source):
                 yield self.file(path, f"audio/{printable(path.name)}", group, labels=labels, refused=refused)
         for path in (p for paths in there.values() for p in paths):
             yield self.file(path, f"audio/{printable(path.name)}", refused="not listed in examples.json")
+        for file in Folder(self.root, self.recipe).walk():
+            if file.path == index:
+                yield self.file(index, file.name, refused=f"no sound, but {len(notes)} rows of labels")
+            elif file.path.parent != audio:
+                yield self.file(file.path, file.name, refused=file.refused or "not in audio/")
 
     @classmethod
     def labels_of(cls, note: dict[str, Any]) -> dict[str, Any]:
         labels = {k: note.get(k) for k in cls.labels}
-        if note.get("qualities_str"):
-            labels["qualities"] = ",".join(map(str, note["qualities_str"]))
+        qualities = note.get("qualities_str")
+        if isinstance(qualities, list):
+            labels["qualities"] = ",".join(map(str, qualities))
         if note.get("bank") == DRUM_BANK:
             labels["pitch"] = None
-        return labels
+        return clean(labels)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from audio_vaegan.audio import encode_recording
+from audio_vaegan.audio import BadAudio, encode_recording
 from audio_vaegan.data.groups import connected
 from audio_vaegan.data.nsynth import family_of, note_entry, source_of
 from audio_vaegan.data.soundfont import Preset, Rendering, Synth, read_presets
@@ -32,11 +32,16 @@ class SoundFont(Source):
 
     def files(self) -> Iterator[SourceFile]:
         what = self.rendering()
-        melodic = [p for (bank, _), p in sorted(read_presets(self.root).items()) if bank == 0]
+        presets = read_presets(self.root)
+        for (bank, program), preset in sorted(presets.items()):
+            if bank:
+                other = "not a melodic program of bank 0; render-soundfont can render drum kits"
+                yield self.file(self.root, f"bank {bank}, program {program} ({preset.name})", refused=other)
+        melodic = [p for (bank, _), p in sorted(presets.items()) if bank == 0]
         notes = [(i, p, pitch, v) for i, p in enumerate(melodic) for pitch in what.pitches for v in what.velocities]
         used: dict[str, set[str]] = {}
         for _, preset, pitch, velocity in notes:
-            used.setdefault(preset.name, set()).update(preset.samples(pitch, velocity))
+            used.setdefault(str(preset.program), set()).update(preset.samples(pitch, velocity))
         groups = connected(used)
         for number, (index, preset, pitch, velocity) in enumerate(notes):
             family, source = family_of(preset.program), source_of(preset.program)
@@ -45,7 +50,7 @@ class SoundFont(Source):
             yield self.file(
                 self.root,
                 f"{entry['note_str']}.wav",
-                groups[preset.name],
+                f"program {groups[str(preset.program)]}",
                 labels=NSynth.labels_of(entry) | {"preset_name": preset.name},
                 refused=refused,
                 part=(preset.bank, preset.program, pitch, velocity),
@@ -54,7 +59,9 @@ class SoundFont(Source):
     def sound(self, file: SourceFile) -> bytes:
         bank, program, pitch, velocity = file.part
         what = self.rendering()
-        audio, _ = _synth(self.root, what).note(Preset(bank, program, "", ()), pitch, velocity)
+        audio, clips = _synth(self.root, what).note(Preset(bank, program, "", ()), pitch, velocity)
+        if clips:
+            raise BadAudio(f"clips at gain {what.gain:g}; use render-soundfont with a smaller --gain")
         return encode_recording(audio, what.sample_rate, "WAV")
 
     def digest(self, file: SourceFile) -> str:

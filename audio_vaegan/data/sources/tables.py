@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 from audio_vaegan.errors import UserError
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]{0,14})(\.[0-9]*)?([eE][-+]?[0-9]{1,2})?|[-+]?\.[0-9]{1,15}")
 FILE_COLUMNS = ("file_name", "file", "filename", "path", "fname")
 
 
@@ -33,15 +36,14 @@ def read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
         )
     found = []
     for row in rows:
-        labels = {str(k): label(v) for k, v in row.items() if k not in (column, None)}
-        found.append((str(row.get(column, "")), {k: v for k, v in labels.items() if v is not None}))
+        found.append((text(row.get(column) or ""), clean(row, without=column)))
     return found
 
 
 def inside(name: str) -> str | None:
     """A file name of a table as a plain relative path; None when it is empty or leads out of the table's folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if not name.strip() or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0][1:] == ":":
         return None
     return path.as_posix()
 
@@ -55,7 +57,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("each line must be a JSON object")
     return rows
@@ -69,21 +71,30 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 _READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 
+def clean(labels: dict[Any, Any], without: str | None = None) -> dict[str, Any]:
+    """Labels as the store holds them: names are text, values numbers, booleans or text; what is missing is left out."""
+    found = {text(k): label(v) for k, v in labels.items() if k is not None and k != without}
+    return {k: v for k, v in found.items() if v is not None}
+
+
 def label(value: Any) -> Any:
-    """A label that JSON can hold, or None."""
-    if isinstance(value, bool):
-        return value
+    """A value that JSON can hold, or None where it is missing: empty, or not a number. Text that is written as a number
+    is one; what only looks like it (007, 1_000) stays text."""
     if isinstance(value, str):
         value = value.strip()
-        for kind in (int, float):
-            try:
-                number = kind(value)
-            except ValueError:
-                continue
-            return number if math.isfinite(number) else None
-        return value or None
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if value is None or isinstance(value, float):
+        if NUMBER.fullmatch(value):
+            value = float(value) if set(value) & set(".eE") else int(value)
+        elif value.lower() in ("", "nan"):
+            return None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    return json.dumps(value, sort_keys=True, default=str)
+    if isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 1e12):
+        return value
+    if isinstance(value, str | int | float | date):
+        return text(value)
+    return text(json.dumps(value, sort_keys=True, default=str))
+
+
+def text(value: Any) -> str:
+    """Text that can always be written as UTF-8."""
+    return str(value).encode("utf-8", "backslashreplace").decode()

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan.audio import SUFFIXES, BadAudio
+from audio_vaegan.audio import BadAudio
 from audio_vaegan.data.sources.base import Source, SourceFile, refuse
-from audio_vaegan.data.sources.tables import label
+from audio_vaegan.data.sources.tables import clean
 from audio_vaegan.files import printable
 
 LABELS = (".json", ".cls", ".txt")
@@ -16,17 +16,16 @@ MOST_LABEL_BYTES = 1 << 20
 
 
 class WebDataset(Source):
-    """A tar, or a folder of tars. A sample's labels are the object in KEY.json, the number or word in KEY.cls (`class`)
-    and the text in KEY.txt (`text`). Members are read where they lie; nothing is unpacked."""
+    """A tar, or a folder of nothing but tars. A sample's labels are the object in KEY.json, the number or word in
+    KEY.cls (`class`) and the text in KEY.txt (`text`). Members are read where they lie; nothing is unpacked."""
 
     kind = "WebDataset"
 
     @classmethod
     def fits(cls, root: Path) -> bool:
         if root.is_dir():
-            return any(_tar(p) for p in root.iterdir()) and not any(
-                p.suffix.lower() in SUFFIXES for p in root.iterdir()
-            )
+            there = [p for p in root.iterdir() if not p.name.startswith(".")]
+            return bool(there) and all(p.is_file() and _tar(p) for p in there)
         return _tar(root)
 
     def files(self) -> Iterator[SourceFile]:
@@ -46,7 +45,7 @@ class WebDataset(Source):
         sounds: list[tuple[str, str, tuple[int, int]]] = []
         labels: dict[str, dict[str, Any]] = {}
         try:
-            end = 0
+            end, there = 0, path.stat().st_size
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
                     end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -54,6 +53,8 @@ class WebDataset(Source):
                     key, ending = _split(name)
                     if member.isdir():
                         continue
+                    if not 0 <= member.size <= there - member.offset_data:
+                        raise tarfile.ReadError(f"{printable(member.name)} is not whole")
                     if not member.isfile() or member.issparse():
                         yield self.file(path, name, refused="not a regular member of its tar")
                     elif ending in LABELS:
@@ -67,7 +68,7 @@ class WebDataset(Source):
                         sounds.append((name, key, (member.offset_data, member.size)))
             if _breaks_off(path, end):
                 raise tarfile.ReadError("its last part is missing")
-        except (tarfile.TarError, OSError, ValueError, EOFError) as e:
+        except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as e:
             yield self.file(path, prefix or printable(path.name), refused=f"the tar breaks off, or is none ({e})")
         for name, key, part in sounds:
             yield self.file(path, name, labels=labels.get(key, {}), part=part)
@@ -109,12 +110,11 @@ def _read_labels(tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> 
     stream = tar.extractfile(member)
     text = (stream.read(MOST_LABEL_BYTES) if stream else b"").decode("utf-8", "replace").strip()
     if ending != ".json":
-        return {"class" if ending == ".cls" else "text": label(text)}
+        return clean({"class" if ending == ".cls" else "text": text})
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
-    labels = {str(k): label(v) for k, v in found.items()}
-    return {k: v for k, v in labels.items() if v is not None}
+    return clean(found)

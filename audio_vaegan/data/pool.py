@@ -1,0 +1,55 @@
+"""The chunks of `prepare`, worked through by several processes."""
+
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+
+from tqdm import tqdm
+
+from audio_vaegan.config import Recipe
+from audio_vaegan.data.chunk import Chunk, process
+from audio_vaegan.errors import Failure
+
+BYTES_FOR_WORKERS = 48 * 2**20  # of files; less, or ...
+FILES_FOR_WORKERS = 1500  # ... fewer files, are done sooner than other processes have started
+
+
+def process_all(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
+    """Process the chunks, those that are done apart. Ctrl-C stops at once; what is done stays done."""
+    files, size = sum(len(c.files) for c in chunks), sum(c.size for c in chunks)
+    with tqdm(total=files, desc="prepare", unit="file", delay=1) as bar:
+        if workers == 1 or len(chunks) < 2 or (files < FILES_FOR_WORKERS and size < BYTES_FOR_WORKERS):
+            for chunk in chunks:
+                process(chunk, recipe)
+                bar.update(len(chunk.files))
+            return
+        pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _worker)  # no fork beside threads
+        try:
+            jobs = {pool.submit(process, chunk, recipe): chunk for chunk in chunks}
+            for job in as_completed(jobs):
+                job.result()
+                bar.update(len(jobs[job].files))
+        except BrokenProcessPool:
+            raise Failure("a worker process died (out of memory?); the same command goes on, try --workers 1") from None
+        except BaseException:
+            for worker in list(pool._processes.values()):
+                worker.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _worker() -> None:
+    """A worker leaves Ctrl-C to the process that asked, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
