@@ -28,7 +28,7 @@ def augment(
     move = (2 * draws[:, 0] - 1) * how.semitones
     if pitch is not None:
         room = 69 + 12 * np.log2(0.45 * sample_rate / 440) - controls[:, pitch]
-        move = np.fmin(move, np.fmax(room, 0))  # NaN: no pitch, no limit
+        move = np.fmin(move, np.maximum(room, 0))  # NaN: no pitch, no limit
     ratio = np.exp2(move / 12)
     shift = np.floor(draws[:, 1] * how.shift * samples).astype(np.int64)
     gain = (2 * draws[:, 2] - 1) * how.gain_db
