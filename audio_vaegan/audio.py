@@ -59,11 +59,13 @@ class Stream:
             if source.is_symlink() and not source.exists():
                 raise BadAudio("a link that leads nowhere")
             raise BadAudio("not a regular file" if source.exists() else "no such file")
+        if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+            raise BadAudio("an empty file")
         with self._open() as f:
             self.source_rate, self.channels = f.samplerate, f.channels
             self.promised = _promised(f) / max(1, f.samplerate)  # seconds
         if not RATES[0] <= self.source_rate <= RATES[1]:
-            raise BadAudio(f"its sample rate of {self.source_rate} Hz lies outside {RATES[0]} ... {RATES[1]} Hz")
+            raise BadAudio(f"sample rate outside {RATES[0]} ... {RATES[1]} Hz ({self.source_rate} Hz)")
         self.sample_rate = sample_rate or self.source_rate
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:

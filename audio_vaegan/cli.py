@@ -9,11 +9,15 @@ from typing import Any
 
 from audio_vaegan import verbs
 from audio_vaegan.arguments import Help, Parser, midi, port
+from audio_vaegan.config import DataConfig
 from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.recipe import split_overrides
 from audio_vaegan.version import __version__
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = (
+    "error: out of memory; smaller clips or batches help: --data.clip_samples, --train.batch_size, --train.accumulate"
+)
 
 
 def _out(p: argparse.ArgumentParser, what: str) -> None:
@@ -113,6 +117,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_words(p: argparse.ArgumentParser) -> None:
+    keys = ", ".join(f"--data.{name} {value}" for name, value in DataConfig().model_dump().items())
+    p.epilog = f"What the recipe decides, and its defaults: {keys}. See DataConfig in audio_vaegan/config.py."
     p.add_argument(
         "sounds",
         nargs="+",
@@ -190,11 +196,14 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
     except KeyboardInterrupt:
         return end("interrupted; the same command goes on", INTERRUPTED)
     except MemoryError:
-        return end("error: out of memory; use a smaller --train.batch_size, or --train.accumulate 2", 2)
+        return end(OUT_OF_MEMORY, 2)
     except RuntimeError as e:
-        if type(e).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(e):
+        if type(e).__name__ != "OutOfMemoryError" and "alloc" not in str(e):
             raise
-        return end("error: out of memory; use a smaller --train.batch_size, or --train.accumulate 2", 2)
+        return end(OUT_OF_MEMORY, 2)
+    except BrokenPipeError:  # what read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except OSError as e:
         if "torchaudio" in str(e):
             return end("error: torchaudio does not fit this build of torch; mend it: audio-vaegan doctor --fix", 2)

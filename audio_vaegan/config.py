@@ -11,10 +11,12 @@ from audio_vaegan.errors import did_you_mean
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Size = Annotated[int, Field(gt=0, le=8192)]  # of a layer, a batch, a filterbank: larger ones are slips of the pen
+Window = Annotated[int, Field(gt=0, le=2**16)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Held = Annotated[float, Field(ge=0, le=0.9)]
 Decibel = Annotated[float, Field(ge=-200, le=0)]
 Channel = Literal["mean", "left", "right", "loudest"]  # how several channels become one
 
@@ -28,10 +30,10 @@ class Section(BaseModel):
 class MelConfig(Section):
     """Everything that decides a log-mel spectrogram. Two spectrograms are comparable only if all of it is equal."""
 
-    sample_rate: Positive = 16000
-    n_fft: Positive = 1024
-    win_length: Positive = 1024
-    hop_length: Positive = 256
+    sample_rate: Annotated[int, Field(ge=4000, le=768_000)] = 16000
+    n_fft: Window = 1024
+    win_length: Window = 1024
+    hop_length: Window = 256
     n_mels: Size = 128
     f_min: Weight = 20.0
     f_max: Weight = 8000.0
@@ -104,7 +106,7 @@ def _mel_preset(value: Any) -> Any:
 class DataConfig(Section):
     """How files become clips, and how clips are split."""
 
-    clip_samples: Positive = 16384
+    clip_samples: Annotated[int, Field(gt=0, le=2**26)] = 16384
     channel: Channel = "mean"
     trim_dbfs: Decibel | None = None  # what lies below this at the start of a file and at the end of a clip is cut off
     windows: Literal["regular", "onsets"] = "regular"  # how a longer sound is cut: side by side, or where events begin
@@ -112,13 +114,15 @@ class DataConfig(Section):
     loudness: Annotated[float, Field(ge=-60, le=0)] | None = None  # LUFS that clips are brought to; the label stays
     silence_dbfs: Decibel = -70.0  # a clip whose peak lies below this, or below trim_dbfs, is dropped as silent
     group_by: str | None = None  # a label (speaker, pack ...): files that share it stay on one side of the split
-    test_instruments: Share = 0.15  # share of instruments (files, where there are none) held out whole
-    test_notes: Share = 0.1  # share of the remaining clips held out
+    test_instruments: Held = 0.15  # share of instruments (files, where there are none) held out whole
+    test_notes: Held = 0.1  # share of the remaining clips held out
     keep: dict[str, tuple[str | int, ...]] = {}  # label -> values; files labelled otherwise are left out
     keep_pitch: tuple[float, float] = (0.0, 127.0)  # MIDI: files whose pitch label lies outside are left out
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> "DataConfig":
+        if not self.keep_pitch[0] <= self.keep_pitch[1]:
+            raise ValueError(f"keep_pitch needs the lowest first, then the highest, got {list(self.keep_pitch)}")
         if self.windows == "onsets" and self.overlap:
             raise ValueError("overlap is for regular windows, not for windows: onsets")
         return self

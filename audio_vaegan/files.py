@@ -1,10 +1,11 @@
 """Writing files so that nothing is ever half written, and nothing of the user's is lost."""
 
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,33 +112,55 @@ def replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(path: Path) -> None:
-    """Put back what a kill left set aside in `replace_folder`."""
-    old = sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old"))
-    if old and not path.exists():
-        old[-1].replace(path)
+def recover(path: Path, kind: str) -> None:
+    """Put back the folder of this kind that a kill left set aside in `replace_folder`; remove what it left besides."""
+    aside = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.old")
+    old = [
+        p for p in path.parent.glob(".*.old") if aside.fullmatch(p.name) and not p.is_symlink() and kind_of(p) == kind
+    ]
+    for folder in sorted(old, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        if path.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.replace(path)
 
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """Let one process at a time work on `path`; its end, of whatever kind, lets go. The others get a UserError."""
+    """Let one process at a time of a user work on `path`; its end, of whatever kind, lets go. The others get a
+    UserError. The lock is a file among the system's temporary ones, and stays there."""
     if fcntl is None:  # a system without such locks
         yield
         return
-    lock = path.with_name(f".{path.name}.lock")
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+    lock = Path(tempfile.gettempdir()) / f"audio-vaegan-{os.getuid()}-{name}.lock"
     try:
-        f = lock.open("w")
+        f = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as e:
-        raise UserError(f"--out {path}: cannot be made ({e.strerror}); choose another folder") from None
-    with f:
+        raise UserError(f"{lock}: cannot be made ({e.strerror})") from None
+    try:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"--out {path}: another {what} is at work there; wait for it, or stop it") from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(f)
+
+
+def kind_of(folder: Path) -> str | None:
+    """What this program wrote a folder as, None where it did not."""
+    try:
+        words = (folder / MARK).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return words[0] if words else ""
+
+
+def foreign(folder: Path) -> list[str]:
+    """Files in a folder that this program wrote, which it did not write."""
+    written = set((folder / MARK).read_text(encoding="utf-8", errors="replace").splitlines()[1:])
+    return [name for name in _contents(folder) if name not in written]
 
 
 def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
@@ -150,12 +173,12 @@ def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
         return
     if not (path / MARK).exists():
         raise UserError(f"--out {path}: the folder holds files that audio-vaegan did not write; choose an empty one")
-    there, *written = (path / MARK).read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    there = kind_of(path)
     if there != kind:
         raise UserError(f"--out {path}: a folder of another kind ({there}, not {kind}); choose another name")
-    foreign = [name for name in _contents(path) if name not in set(written)]
-    if overwrite and foreign:
-        raise UserError(f"--out {path}: holds {foreign[0]!r}, which audio-vaegan did not write; move it away first")
+    strange = foreign(path) if overwrite else []
+    if strange:
+        raise UserError(f"--out {path}: holds {strange[0]!r}, which audio-vaegan did not write; move it away first")
     if not overwrite:
         raise UserError(f"--out {path}: already written; add --overwrite to replace it, or choose another name")
 

@@ -48,10 +48,9 @@ def inspect(args: argparse.Namespace) -> int:
 
     from audio_vaegan.data.store import Store
     from audio_vaegan.data.summary import describe, table
-    from audio_vaegan.files import read_json
 
     store = Store(args.store)
-    report = read_json(args.store / "report.json", "--store")
+    report = store.report()
     if args.file is not None:
         found = [f for f in report["files"] if args.file in f["file"]]
         if not found:

@@ -91,7 +91,7 @@ def broken(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("zero-length", "cannot be decoded"), ("text", "cannot be decoded"),
+    [("zero-length", "an empty file"), ("text", "cannot be decoded"),
      ("header-only", "cannot be decoded|none could be decoded|holds no samples"), ("nan", "NaN"),
      ("no-samples", "holds no samples")],
 )  # fmt: skip

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from audio_vaegan.data.page import ROWS, headline, health, write_page
+from audio_vaegan.data.health import headline, health
+from audio_vaegan.data.page import ROWS, write_page
 
 RATE = 16000
 NUMBERS = (
@@ -167,7 +168,7 @@ def test_a_clean_set_has_nothing_to_say(tmp_path: Path) -> None:
         ("Clipping: 2 files", {"clipped_files": 2}, {"clipped": [7, 9] + [0] * 238}),
         ("Short: 1 of 240 clips", {}, {"length": [799] + [16000] * 239}),
         ("Duplicates: 5 files in 2 clusters", {"duplicates": {"exact": [["a", "b"], ["c", "d", "e"]]}}, {}),
-        ("Duplicates: 2 files in 1 cluster with nearly", {"duplicates": {"near": [["a", "b"]]}}, {}),
+        ("Duplicates: 2 files in 1 cluster with a sound", {"duplicates": {"near": [["a", "b"]]}}, {}),
         ("Unpitched: 24 of 240 clips (10 %)", {"unpitched_clips": 24}, {}),
         ("Unpitched: no clip has a pitch", {"unpitched_clips": 240}, {"pitch": [None] * 240}),
         ("Labels: the meter doubts the pitch of 3 of", {"doubts": {"pitch": 3}}, {}),

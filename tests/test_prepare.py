@@ -240,7 +240,7 @@ def test_a_short_tail_is_left_out_and_reported(tmp_path):
     soundfile.write(tmp_path / "tiny.wav", tone(60, 300 / RATE), RATE)
     prepare([tmp_path], RECIPE, tmp_path / "store")
     files = json.loads((tmp_path / "store" / "report.json").read_text())["files"]
-    assert files[0]["clips"] == 1 and "tail of 0.007 s" in files[0]["notes"][0]
+    assert files[0]["clips"] == 1 and "left out: 0.007 s" in files[0]["notes"][0]
     assert files[1]["clips"] == 1  # a whole sound is never too short
 
 

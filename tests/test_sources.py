@@ -69,14 +69,16 @@ def test_a_name_that_fits_two_files_is_not_guessed(tmp_path):
     (root / "labels.tsv").write_text("file\tpitch\na.wav\t60\ny/a.wav\t61\n")
     found = listed(root)
     assert found["x/a.wav"].labels == {"folder": "x"} and found["y/a.wav"].labels == {"folder": "y", "pitch": 61}
-    assert "2 files bear that name" in found["labels.tsv: a.wav"].refused
+    assert "several files bear that name" in found["labels.tsv: a.wav"].refused
 
 
-@pytest.mark.parametrize("text", ["pitch,who\n60,x\n", "", "\x00\xff"])
+@pytest.mark.parametrize("text", ["pitch,who\n60,x\n", "", "file,pitch\n", "file,pitch\n\xff,1\n"])
 def test_a_table_that_names_no_files_is_a_mistake_in_one_line(tmp_path, text):
     root = sounds(tmp_path, "a.wav")
-    (root / "labels.csv").write_text(text)
-    with pytest.raises(UserError, match=r"labels\.csv.*(no column names the files|cannot be read)"):
+    (root / "labels.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(
+        UserError, match=r"labels\.csv.*(no column names the files|cannot be read|without rows|not written in UTF-8)"
+    ):
         listed(root)
 
 
@@ -106,7 +108,7 @@ def test_audio_folder(tmp_path, kind):
     assert "not listed" in found["test/d.wav"].refused
     assert "outside" in found[f"test/metadata.{kind}: ../train/a.wav"].refused
     assert "no such file" in found[f"test/metadata.{kind}: no.wav"].refused
-    assert "rows of labels" in found[f"train/metadata.{kind}"].refused
+    assert "table of labels" in found[f"train/metadata.{kind}"].refused
 
 
 def shard(path, members):
@@ -177,6 +179,10 @@ def test_labels_win_and_what_the_meter_doubts_is_told(tmp_path):
         "file,pitch,pitch_hz,attack\nright,50,,slow\nwrong,70,,\nnamed,G#3,,\nhertz,,246.9417,-1.5\nwords,high,,\n"
     )
     summary = prepare([root], RECIPE, tmp_path / "store")
+    files = {f["file"]: f for f in json.loads((tmp_path / "store" / "report.json").read_text())["files"]}
+    assert (
+        "its label of pitch is no MIDI number" in files["words.wav"]["notes"][0] and "notes" not in files["named.wav"]
+    )
     rows = {r["source"]: r for r in Store(tmp_path / "store").items.to_pylist()}
     assert [rows[f"{n}.wav"]["pitch"] for n in ("right", "wrong", "named")] == [50, 70, 56]
     assert rows["hertz.wav"]["pitch"] == pytest.approx(59, abs=1e-3) and rows["hertz.wav"]["attack"] == -1.5

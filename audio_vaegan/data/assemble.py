@@ -39,7 +39,7 @@ class Shard:
     known: bool
 
 
-def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old: Store | None) -> Entry:
+def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, about: Entry, old: Store | None) -> Entry:
     """Put the parts of `work` together to a store there, without report. Returns `files` and `duplicates` for it, and
     the `seconds` of each stage.
 
@@ -47,7 +47,7 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
     """
     started = time.perf_counter()
     heads = [_head(chunk) for chunk in chunks]
-    report = json.loads((old.path / "report.json").read_text(encoding="utf-8")) if old else {}
+    report = old.report() if old else {}
     files: list[Entry] = [f for f in report.get("files", []) if f["used"]]  # the others were looked at anew
     files += [f for head in heads for f in head["files"]]
     shards = [Shard(c, p, len(np.load(c, mmap_mode="r")), True) for c, p in (old.shards if old else [])]
@@ -87,9 +87,9 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, made_by: str, old:
             "clip_samples": recipe.data.clip_samples,
             "clips": len(stay),
             "shards": written,
-            "made_by": made_by,
             "content_hash": digest.hexdigest(),
-        },
+        }
+        | about,
     )
     files.sort(key=lambda f: f["file"])
     seconds: dict[str, float] = defaultdict(float)

@@ -18,7 +18,7 @@ from audio_vaegan.audio import BadAudio, Stream, peak_dbfs, to_pcm16
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.cutting import Cutter
 from audio_vaegan.data.duplicates import PRINT, fingerprints
-from audio_vaegan.data.labels import describe
+from audio_vaegan.data.labels import describe, pitch_label
 from audio_vaegan.data.sources import SourceFile, identity
 from audio_vaegan.errors import Failure
 from audio_vaegan.files import write_atomic, write_json
@@ -121,7 +121,7 @@ class _Work:
                 entry["reason"] = " ".join(str(e).split())
             except OSError as e:
                 entry["reason"] = f"cannot be read ({e.strerror})"
-            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as e:
+            except (ArithmeticError, LookupError, TypeError, ValueError) as e:
                 raise Failure(f"{file.name}: {type(e).__name__}: {e} (leave the file out, and tell us)") from e
             entry["clips"] = len(self.rows) + len(self.pending.rows) - before if "reason" not in entry else 0
             entry["used"] = entry["clips"] > 0
@@ -153,11 +153,14 @@ class _Work:
             raise BadAudio(f"silent (peak below {cutter.silence_dbfs:g} dBFS)")
         notes = cutter.notes()
         if broken:
-            notes.append(f"{broken} clips with NaN or infinite samples left out")
+            notes.append(f"clips with NaN or infinite samples left out: {broken}")
         if self.counts["loud"]:
-            notes.append(f"{self.counts['loud']} clips above full scale lowered to it")
+            notes.append(f"clips above full scale lowered to it: {self.counts['loud']}")
+        for name in ("pitch", "pitch_hz"):
+            if name in file.labels and pitch_label(file.labels) is None:
+                notes.append(f"its label of {name} is no MIDI number, note or frequency: {file.labels[name]}; measured")
         if stream.truncated:
-            told = f"the header promises {stream.promised:.3f} s, {stream.seconds:.3f} s could be decoded"
+            told = f"the header promises more: {stream.promised:.3f} s, {stream.seconds:.3f} s could be decoded"
             notes.append(told + (f" ({stream.broke_off})" if stream.broke_off else ""))
         if stream.clipped > 2:
             entry["clipped"] = stream.clipped

@@ -48,12 +48,12 @@ class Cutter:
     def notes(self) -> list[str]:
         """What was left out of a file that is used, in words."""
         found = []
-        if self.silent:
-            found.append(f"{self.silent} clips without sound left out")
+        if self.silent and self.trim is None:  # else it was asked for
+            found.append(f"clips without sound left out: {self.silent}")
         if self.tail:
-            found.append(f"a tail of {self.tail / self.rate:.3f} s left out (less than a tenth of a clip)")
+            found.append(f"tail of less than a tenth of a clip left out: {self.tail / self.rate:.3f} s")
         if self.between:
-            found.append(f"{self.between / self.rate:.3f} s before or between onset-aligned clips left out")
+            found.append(f"left out between onset-aligned clips: {self.between / self.rate:.3f} s")
         return found
 
     def _from_first_sound(self, blocks: Iterable[Audio]) -> Iterator[Audio]:

@@ -16,7 +16,7 @@ SECONDS = 1.0  # of sound that the coarse print describes
 RANGE = 3.45  # nepers below the clip's maximum that it sees: 30 dB, above the noise of 8 bits
 SMOOTH = 63  # bins of a clip's spectrum over which the fine print takes the average away
 ALIKE, ALIKE_FINE = 0.97, 0.8  # cosines of the prints, from which the sounds themselves are compared
-SAME = 0.92  # correlation of two waveforms at their best lag, from which they are one sound
+SAME = 0.975  # correlation of two waveforms at their best lag, from which they are one sound
 LAG = 0.1  # seconds; an MP3 of 16 kHz comes back 69 ms late
 
 

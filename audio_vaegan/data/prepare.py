@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from audio_vaegan.audio import SUFFIXES, BadAudio
-from audio_vaegan.config import Recipe
+from audio_vaegan.config import Recipe, Section
 from audio_vaegan.data.assemble import assemble
 from audio_vaegan.data.chunk import Chunk
 from audio_vaegan.data.page import write_page
@@ -31,7 +31,9 @@ from audio_vaegan.files import (
     MARK,
     alone,
     check_out_folder,
+    foreign,
     fsync_tree,
+    kind_of,
     mark,
     new_folder,
     read_json,
@@ -73,6 +75,10 @@ def prepare(
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
     paths, out = [p.resolve() for p in paths], out.resolve()
+    if out.parent == out or out == Path.cwd():
+        raise UserError(f"--out {out}: is no new folder; give it a name of its own")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: a file of that name exists; choose another name")
     if team.rank:
         _prepare(paths, recipe, out, overwrite, dry_run, workers, team)
         return None
@@ -88,20 +94,20 @@ def _prepare(
     paths: list[Path], recipe: Recipe, out: Path, overwrite: bool, dry_run: bool, workers: int | None, team: Team
 ) -> dict[str, Any] | None:
     workers = workers or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    names = (f".{out.name}.dry-run", f".{out.name}.partial", f".{out.name}.lock", f"{out.name}.report")
+    names = (f".{out.name}.dry-run", f".{out.name}.partial", f"{out.name}.report")
     beside = [out.with_name(name) for name in names]
-    work, place = beside[0 if dry_run else 1], beside[3]
+    work, place = beside[0 if dry_run else 1], beside[2]
     files = find(paths, recipe, leave={out, *beside})
     made_by = _made_by(recipe)
     if team.rank == 0:
-        recover(out)
+        recover(out, "store")
     team.wait()
-    old = None if overwrite else _store_to_grow(out, made_by, dry_run)
+    old = None if overwrite else _store_to_grow(out, recipe, dry_run)
     if dry_run:
         check_out_folder(place, "report", overwrite=True)
     elif not old:
         check_out_folder(out, "store", overwrite)
-    report = read_json(out / "report.json", "report") if old else {"files": []}
+    report = old.report() if old else {"files": []}
     before = {f["file"]: f for f in report["files"]}
     if team.rank == 0:
         _unchanged(files, before, out, workers)
@@ -110,6 +116,8 @@ def _prepare(
     if old and not dry_run and not added and _as_they_were(new, before, workers):
         return report["summary"] | {"up_to_date": True}
 
+    if old and not dry_run and (strange := foreign(out)):
+        raise UserError(f"--out {out}: holds {strange[0]!r}, which audio-vaegan did not write; move it away first")
     chunks = list(_chunks(new, made_by, work))
     if team.rank == 0:
         _begin(work, chunks, made_by)
@@ -118,12 +126,12 @@ def _prepare(
     team.wait()
     if team.rank:
         return None
-    found = assemble(work, chunks, recipe, made_by, old)
+    found = assemble(work, chunks, recipe, {"made_by": made_by, "recipe": _recipe(recipe)}, old)
     if not any(f["used"] for f in found["files"]):
         shutil.rmtree(work)
         raise UserError(_nothing_usable(found["files"], paths))
     seconds = found.pop("seconds")
-    summary = _report(work, **found)
+    summary = _report(work, recipe, **found)
     if dry_run:
         with new_folder(place, "report", overwrite=True) as folder:
             for name in ("report.json", "report.html"):
@@ -138,10 +146,12 @@ def _prepare(
     return summary | {"stages": seconds, "added": len(added) if old else None}
 
 
-def _report(work: Path, files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]]) -> dict[str, Any]:
+def _report(
+    work: Path, recipe: Recipe, files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]]
+) -> dict[str, Any]:
     """Write report.json and report.html. Returns the summary."""
     store = Store(work)
-    summary = summarise(files, duplicates, store)
+    summary = summarise(files, duplicates, store, recipe.data)
     write_json(work / "report.json", {"summary": summary, "duplicates": duplicates, "files": files})
     write_page(work / "report.html", summary, files, store.items, store.sample_rate)
     return summary
@@ -157,7 +167,7 @@ def _made_by(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
 
 
-def _store_to_grow(out: Path, made_by: str, dry_run: bool) -> Store | None:
+def _store_to_grow(out: Path, recipe: Recipe, dry_run: bool) -> Store | None:
     """The store that is there, if it is whole and was made in the same way. Another one is a UserError, but for a dry
     run."""
     if not (out / "store.json").is_file():
@@ -166,14 +176,26 @@ def _store_to_grow(out: Path, made_by: str, dry_run: bool) -> Store | None:
         store = Store(out)
     except UserError as e:
         raise UserError(f"{e} with --overwrite") from None
-    if dry_run and store.made_by != made_by:
+    if store.made_by == _made_by(recipe):
+        return store
+    if dry_run:
         return None
-    if store.made_by != made_by:
-        raise UserError(
-            f"--out {out}: a store made by another recipe (mel, data or seed differ); add --overwrite to make it anew, "
-            "or choose another name"
-        )
-    return store
+    now = _recipe(recipe)
+    then = read_json(out / "store.json", "store").get("recipe", {})
+    differ = [f"{key}: {then.get(key)} != {value}" for key, value in now.items() if then.get(key) != value]
+    raise UserError(
+        f"--out {out}: a store made by another recipe ({'; '.join(differ)[:300] or 'of another version'}); add "
+        "--overwrite to make it anew, or choose another name"
+    )
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    """The part of the recipe that a store depends on, by dotted names."""
+    return {"seed": recipe.seed, **_dotted("mel", recipe.mel), **_dotted("data", recipe.data)}
+
+
+def _dotted(name: str, section: Section) -> dict[str, Any]:
+    return {f"{name}.{key}": value for key, value in section.model_dump(mode="json").items()}
 
 
 def _unchanged(files: list[SourceFile], before: dict[str, dict[str, Any]], out: Path, workers: int) -> None:
@@ -186,7 +208,8 @@ def _unchanged(files: list[SourceFile], before: dict[str, dict[str, Any]], out: 
         if names:
             raise UserError(
                 f"--out {out}: {len(names)} of its files have {what} since ({names[0]}"
-                f"{', ...' if names[1:] else ''}); add --overwrite to make the store anew, or choose another name"
+                f"{', ...' if names[1:] else ''}; several sources must come in the order of before); add --overwrite "
+                "to make the store anew, or choose another name"
             )
 
 
@@ -229,9 +252,10 @@ def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk
 
 def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
     """Make the hidden folder; what an earlier run left there is kept where it fits."""
-    if work.exists():
-        if not (work / MARK).is_file():
-            raise UserError(f"{work}: a folder that audio-vaegan did not write is in the way; move it")
+    if work.exists() or work.is_symlink():
+        known = {p for pattern in (MARK, "plan", ".*.tmp", *CHUNK_FILES, *STORE_FILES) for p in work.glob(pattern)}
+        if work.is_symlink() or kind_of(work) != "store" or set(work.iterdir()) - known:
+            raise UserError(f"{work}: what audio-vaegan did not write is in the way; move it")
         if not (work / "plan").is_file() or (work / "plan").read_text() != made_by:
             shutil.rmtree(work)
         elif any(p not in {c.part for c in chunks} for p in work.glob("part-*.json")):

@@ -90,6 +90,13 @@ class Store:
         """The whole table, read anew."""
         return self._table.read()
 
+    def report(self) -> dict[str, Any]:
+        """What report.json says: `summary`, `duplicates`, `files`."""
+        report = read_json(self.path / "report.json", "--store")
+        if not isinstance(report, dict) or not {"summary", "duplicates", "files"} <= set(report):
+            raise UserError(f"--store {self.path}: its report.json is damaged; prepare it again with --overwrite")
+        return report
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table, some of them at a time in memory."""
         for batch in self._table.iter_batches(4096):

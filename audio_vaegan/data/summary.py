@@ -1,19 +1,37 @@
 """The report of a store in numbers: what of the input was used, and what the clips are like."""
 
+import re
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from audio_vaegan.data.page import headline
+from audio_vaegan.config import DataConfig
+from audio_vaegan.data.health import headline, health
 from audio_vaegan.data.store import SPLITS, Store
 from audio_vaegan.descriptors import DESCRIPTORS
 
 MOST_VALUES = 200  # of a label that is shown as classes
 
 
-def summarise(files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]], store: Store) -> dict[str, Any]:
+def summarise(
+    files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]], store: Store, data: DataConfig
+) -> dict[str, Any]:
     """The summary of `report.json`. Counts are of files where they say so, else of clips."""
+    summary = _figures(files, duplicates, store)
+    sentences = health(summary, store.items, store.sample_rate)
+    if data.loudness is not None:
+        level = store.column("loudness") + store.column("gain_db")
+        soft = level < data.loudness - 0.5
+        if soft.any():
+            sentences.append(
+                f"Loudness: {soft.sum():,} of {len(store):,} clips stay below {data.loudness:g} LUFS (their median: "
+                f"{np.median(level[soft]):.1f}), because their peaks are at full scale."
+            )
+    return summary | {"health": sentences}
+
+
+def _figures(files: list[dict[str, Any]], duplicates: dict[str, list[list[str]]], store: Store) -> dict[str, Any]:
     split, group = store.column("split"), store.column("group")
     return {
         "files": len(files),
@@ -41,15 +59,8 @@ def describe(summary: dict[str, Any], sample_rate: int, clip_samples: int) -> li
     if summary.get("added") is not None:
         lines.append(f"the store grew: {summary['added']} new files were looked at, the splits of the others stay")
     lines += [f"dropped {count}: {reason}" for reason, count in summary["dropped"].items()]
-    lines += [f"note on {count} files: {note}" for note, count in summary["noted"].items()]
-    for name, count in summary["doubts"].items():
-        lines.append(f"labels of {name} that the meter doubts: {count} (labels were kept)")
-    for what, clusters in summary["duplicates"].items():
-        if clusters:
-            word = "equal bytes" if what == "exact" else "the same sound"
-            lines.append(
-                f"{sum(map(len, clusters))} files are {len(clusters)} sets with {word}; each is on one side of a split"
-            )
+    lines += [f"used with a note, {count}: {note}" for note, count in summary["noted"].items()]
+    lines += summary["health"]
     if stages := summary.get("stages"):
         told = ", ".join(
             f"{stage} {value:.1f} s ({summary['seconds'] / value:,.0f}x)"
@@ -74,12 +85,9 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def kind(reason: str) -> str:
-    """A reason or a note without what differs from file to file."""
-    head = reason.split(": ")[0] if reason.startswith("clipped: ") else reason.split(" (")[0]
-    if reason.startswith("left out by"):
-        return reason.split(" lies ")[0].rsplit(" ", 1)[0] if " lies " in reason else reason.split(" is ")[0]
-    return " ".join("N" if any(c.isdigit() for c in word) else word for word in head.split())
+def kind(text: str) -> str:
+    """A reason or a note without what differs from file to file, which follows a colon or stands in brackets."""
+    return re.split(r": | \(", text, maxsplit=1)[0]
 
 
 def _doubts(store: Store) -> dict[str, int]:

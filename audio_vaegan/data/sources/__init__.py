@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from audio_vaegan.config import DataConfig, Recipe
 from audio_vaegan.data.labels import pitch_label
@@ -37,9 +38,10 @@ def find(paths: list[Path], recipe: Recipe, leave: Container[Path] = ()) -> list
         if not there:
             raise UserError(f"{path}: no such file or folder")
         prefix = ""
+        single = path.is_file()
         name = printable(path.resolve().name)
         taken[name] = taken.get(name, 0) + 1
-        if number:
+        if number and not single:
             prefix = (name if taken[name] == 1 else f"{name}~{taken[name]}") + "/"
         source = next(kind for kind in SOURCES if kind.fits(path))(path, recipe)
         files += [
@@ -53,7 +55,7 @@ def find(paths: list[Path], recipe: Recipe, leave: Container[Path] = ()) -> list
         )
     files = [_choose(f, recipe.data) for f in files]
     files.sort(key=lambda f: f.name)
-    return _distinct(files)
+    return _distinct(_once(files))
 
 
 def _choose(file: SourceFile, data: DataConfig) -> SourceFile:
@@ -64,12 +66,26 @@ def _choose(file: SourceFile, data: DataConfig) -> SourceFile:
         file = replace(file, group=f"{data.group_by}={value}")
     for name, wanted in data.keep.items():
         if file.labels.get(name) not in wanted:
-            return replace(file, refused=f"left out by data.keep: {name} is {printable(str(file.labels.get(name)))}")
+            there = printable(str(file.labels.get(name)))
+            return replace(file, refused=f"left out by data.keep, {name} is another ({there})")
     low, high = data.keep_pitch
     pitch = pitch_label(file.labels)
     if pitch is not None and not low <= pitch <= high:
-        return replace(file, refused=f"left out by data.keep_pitch: pitch {pitch:g} lies outside {low:g} ... {high:g}")
+        outside = f"left out by data.keep_pitch, outside MIDI {low:g} ... {high:g}"
+        return replace(file, refused=f"{outside} (pitch {pitch:g}; a column of Hz is called pitch_hz)")
     return file
+
+
+def _once(files: list[SourceFile]) -> list[SourceFile]:
+    """A sound that several of the given paths hold counts once."""
+    first: dict[Any, SourceFile] = {}
+    found = []
+    for file in files:
+        other = first.setdefault((file.path, file.part), file)
+        if other is not file and not file.refused:
+            file = replace(file, refused=f"given twice (the other time as {other.name})")
+        found.append(file)
+    return found
 
 
 def _distinct(files: list[SourceFile]) -> list[SourceFile]:

@@ -33,7 +33,7 @@ class AudioFolder(Folder):
             prefix = "" if beside == "." else beside + "/"
             covered.append(prefix)
             rows = read_table(table)
-            yield self.file(table, prefix + table.name, refused=f"no sound, but {len(rows)} rows of labels")
+            yield self.file(table, prefix + table.name, refused=f"a table of labels ({len(rows)} rows)")
             found.pop(prefix + table.name, None)
             seen: set[str] = set()
             for written, labels in rows:

@@ -11,6 +11,8 @@ from audio_vaegan.audio import SUFFIXES, BadAudio
 from audio_vaegan.config import Recipe
 from audio_vaegan.files import printable, sha256_file
 
+FOREIGN = (".m4a", ".aac", ".wma", ".mp4", ".m4b", ".caf", ".au", ".amr", ".ape", ".wv", ".mka", ".webm", ".ac3")
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -75,6 +77,8 @@ def refuse(path: Path) -> str | None:
     """Why a file's name rules it out, if it does."""
     if path.name.startswith("."):
         return "a hidden file"
+    if path.suffix.lower() in FOREIGN:
+        return f"a kind of sound file that is not read (ending {path.suffix}; convert it, for instance with ffmpeg)"
     if path.suffix.lower() not in SUFFIXES:
         return f"not a sound file (ending {printable(path.suffix) or 'missing'})"
     return None

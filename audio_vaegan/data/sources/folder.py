@@ -37,7 +37,7 @@ class Folder(Source):
         labels, lost = _match([f.name for f in found if not f.refused], rows)
         for file in found:
             if file.path == table:
-                yield self.file(file.path, file.name, refused=f"no sound, but {len(rows)} rows of labels")
+                yield self.file(file.path, file.name, refused=f"a table of labels ({len(rows)} rows)")
             else:
                 yield self.file(
                     file.path, file.name, labels=file.labels | labels.get(file.name, {}), refused=file.refused
@@ -124,7 +124,7 @@ def _match(
         elif not fits:
             lost.append((written, "listed, but there is no such sound file"))
         elif len(fits) > 1:
-            lost.append((written, f"listed, but {len(fits)} files bear that name; give their paths"))
+            lost.append((written, f"listed, but several files bear that name ({len(fits)}; give their paths)"))
         elif fits[0] in labels:
             lost.append((written, "listed twice; the first row counts"))
         else:

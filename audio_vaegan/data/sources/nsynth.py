@@ -43,13 +43,13 @@ class NSynth(Source):
                 missing = "listed in examples.json, but not in audio/"
                 yield self.file(audio / f"{name}.wav", f"audio/{name}", group, labels=labels, refused=missing)
             for i, path in enumerate(found):
-                refused = None if i == 0 else f"the same note as {printable(found[0].name)}"
+                refused = None if i == 0 else f"another file of the same note ({printable(found[0].name)})"
                 yield self.file(path, f"audio/{printable(path.name)}", group, labels=labels, refused=refused)
         for path in (p for paths in there.values() for p in paths):
             yield self.file(path, f"audio/{printable(path.name)}", refused="not listed in examples.json")
         for file in Folder(self.root, self.recipe).walk():
             if file.path == index:
-                yield self.file(index, file.name, refused=f"no sound, but {len(notes)} rows of labels")
+                yield self.file(index, file.name, refused=f"a table of labels ({len(notes)} rows)")
             elif file.path.parent != audio:
                 yield self.file(file.path, file.name, refused=file.refused or "not in audio/")
 

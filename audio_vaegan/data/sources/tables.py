@@ -5,6 +5,7 @@ import json
 import math
 import re
 from datetime import date
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,10 +26,14 @@ def read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """
     try:
         rows = _READERS[path.suffix.lower()](path)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not written in UTF-8; save it as such (in a spreadsheet: CSV UTF-8)") from None
     except (OSError, ValueError, csv.Error, pa.ArrowException, RecursionError) as e:
         raise UserError(f"{path}: cannot be read as a table of labels ({' '.join(str(e).split())[:200]})") from None
-    names = list(rows[0]) if rows else []
-    column = next((c for c in FILE_COLUMNS if any(c in row for row in rows)), None)
+    if not rows:
+        raise UserError(f"{path}: a table of labels without rows; fill it, or move it away")
+    names = list(rows[0])
+    column = next((n for c in FILE_COLUMNS for row in rows for n in row if str(n).strip().lower() == c), None)
     if column is None:
         raise UserError(
             f"{path}: no column names the files (looked for {', '.join(FILE_COLUMNS)}; "
@@ -73,7 +78,7 @@ _READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 def clean(labels: dict[Any, Any], without: str | None = None) -> dict[str, Any]:
     """Labels as the store holds them: names are text, values numbers, booleans or text; what is missing is left out."""
-    found = {text(k): label(v) for k, v in labels.items() if k is not None and k != without}
+    found = {text(k).strip(): label(v) for k, v in labels.items() if k is not None and k != without}
     return {k: v for k, v in found.items() if v is not None}
 
 
@@ -90,7 +95,9 @@ def label(value: Any) -> Any:
         return None
     if isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < 1e12):
         return value
-    if isinstance(value, str | int | float | date):
+    if isinstance(value, Decimal) and value.is_finite():
+        return label(float(value))
+    if isinstance(value, str | int | float | date | Decimal):
         return text(value)
     return text(json.dumps(value, sort_keys=True, default=str))
 
