@@ -98,8 +98,11 @@ def test_the_wheel_carries_recipes_notes_and_page(tmp_path):
         "from pathlib import Path\n"
         "from audio_vaegan.recipe import load_recipe\n"
         "from audio_vaegan.data.sources import find\n"
-        "load_recipe(share('recipes') / 'quickstart.yaml')\n"
-        "assert sum(f.refused is None for f in find([share('recipes') / 'notes'])) >= 600\n"
+        "import audio_vaegan.data.page\n"
+        "recipe = load_recipe(share('recipes') / 'quickstart.yaml')\n"
+        "assert sum(f.refused is None for f in find([share('recipes') / 'notes'], recipe)) >= 600\n"
+        "assert (share('recipes') / 'prepare.py').is_file()\n"
+        "assert (Path(audio_vaegan.data.page.__file__).parent / 'page.html.jinja').is_file()\n"
     )
     done = run([str(python), "-I", "-c", code])  # not the checkout that the tests stand in
     assert done.returncode == 0, done.stderr
