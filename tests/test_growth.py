@@ -236,7 +236,7 @@ def test_independent_noise_is_not_compared_pair_by_pair():
     assert found.tolist() == [[7, 150]]
 
 
-def test_only_new_clips_are_compared(monkeypatch):
+def test_only_new_clips_are_compared():
     prints = np.random.default_rng(0).standard_normal((300, 192)).astype(np.float32)
     prints[:, :128] = 1 / np.sqrt(128)
     prints[:, 128:] = 1 / np.sqrt(64)  # all alike

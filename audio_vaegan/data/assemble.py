@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.chunk import Chunk, save_array
-from audio_vaegan.data.duplicates import PRINT, same_sounds
+from audio_vaegan.data.duplicates import same_sounds
 from audio_vaegan.data.groups import Sides, splits
 from audio_vaegan.data.joining import Joining
 from audio_vaegan.data.store import SCHEMA, VERSION, Store
@@ -123,7 +123,7 @@ def _pairs(
     stay = np.flatnonzero(alive)
     if not fresh.any():
         return []
-    prints = np.concatenate([np.load(s.prints, mmap_mode="r") for s in shards] or [np.zeros((0, PRINT))])
+    prints = np.concatenate([np.load(s.prints, mmap_mode="r") for s in shards])
     ends = np.cumsum([s.count for s in shards])
 
     def read(clips: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -19,14 +19,14 @@ class Cutter:
     """Cuts the blocks of one file at one sample rate. After `cut`, the counters tell what was left out.
 
     Regular windows lie side by side or overlap; the last one may be shorter, and is left out where it would add less
-    than a tenth of a clip. Windows at onsets begin 5 ms before each and end where the next begins, faded in 5 ms.
+    than a tenth of a clip. Windows at onsets begin 5 ms before each and end where the next begins, faded out over 5 ms.
     """
 
     def __init__(self, data: DataConfig, sample_rate: int) -> None:
         self.size, self.rate = data.clip_samples, sample_rate
         self.hop = max(1, round(data.clip_samples * (1 - data.overlap)))
         self.trim = None if data.trim_dbfs is None else 10 ** (data.trim_dbfs / 20)
-        self.silence_dbfs = max(data.silence_dbfs, data.trim_dbfs or -np.inf)
+        self.silence_dbfs = max(data.silence_dbfs, -np.inf if data.trim_dbfs is None else data.trim_dbfs)
         self.edge = max(1, round(EDGE * sample_rate))
         self.onsets = data.windows == "onsets"
         self.trimmed = self.silent = self.between = self.tail = self.events = self.windows = 0

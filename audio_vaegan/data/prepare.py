@@ -162,9 +162,8 @@ def _cores() -> int:
 
 
 def _made_by(recipe: Recipe) -> str:
-    """How a store is made, as one hash: the part of the recipe that it depends on."""
-    how = [VERSION, recipe.seed, recipe.mel.model_dump(), recipe.data.model_dump()]
-    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+    """How a store is made, as one hash."""
+    return hashlib.sha256(json.dumps([VERSION, _recipe(recipe)], sort_keys=True).encode()).hexdigest()
 
 
 def _store_to_grow(out: Path, recipe: Recipe, dry_run: bool) -> Store | None:
