@@ -59,11 +59,11 @@ def _measure(recipe_path: Path, store: Path, change: list[str], steps: int) -> d
     from audio_vaegan.data.store import Store
     from audio_vaegan.recipe import load_recipe
     from audio_vaegan.training.accelerator import make_accelerator
-    from audio_vaegan.training.launch import measure
+    from audio_vaegan.training.launch import measure_recipe
 
     recipe = load_recipe(recipe_path, change)
     early = recipe.train.growing > 0  # growing is measured where it differs: at the coarsest resolution
-    found = measure(recipe, Store(store), make_accelerator(recipe), steps, early)
+    found = measure_recipe(recipe, Store(store), make_accelerator(recipe), steps, early)
     return {
         "clips_per_second": round(recipe.train.batch_size / found["seconds"], 1),
         "memory_gib": round(found["memory"] / 2**30, 2),

@@ -25,6 +25,15 @@ def _out(p: argparse.ArgumentParser, what: str) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace what an earlier run of this program wrote there")
 
 
+def _vocoder(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--vocoder",
+        default="auto",
+        help="auto (the model's own, else the package's for its mel, else griffin-lim), griffin-lim, a file, a run of "
+        "train_vocoder.py, a folder with a published checkpoint, or its hub id",
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="audio-vaegan", description="Learn a steerable sound generator from a folder of sounds.")
     parser.add_argument("--version", action="version", version=f"audio-vaegan {__version__}")
@@ -72,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
     p.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
     p.add_argument("--truncation", type=float, default=1.0, help="deviation of the timbre prior; less is safer")
+    _vocoder(p)
     _out(p, "a new folder of WAV files, with metadata.jsonl")
 
     p = verb("edit", verbs.edit, "change a sound's controls, keep its timbre")
@@ -80,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--pitch", type=float, help="semitones to move by, like +7 or -3.5")
     p.add_argument("--set-pitch", type=float, help="MIDI pitch to move to, like 60")
     p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
+    _vocoder(p)
     p.add_argument("--out", type=Path, required=True, help="the WAV file to write")
     p.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
@@ -92,12 +103,33 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--clips", type=int, help="at most so many clips a split; all if not given")
     p.add_argument("--samples", type=int, default=128, help="sampled sounds to judge")
+    _vocoder(p)
+    _out(p, "a new folder: report.html, report.json, audio/")
+
+    p = verb("vocode", verbs.vocode, "a sound through mel and vocoder and back: the ceiling of a model")
+    p.add_argument("input", type=Path, help="a sound file of any length")
+    p.add_argument("--model", type=Path, help="bundle or run folder, for its mel and its own vocoder")
+    p.add_argument("--mel", help="mel preset, where there is no --model; the named vocoder's, else notes-16k-128")
+    _vocoder(p)
+    p.add_argument("--out", type=Path, required=True, help="the WAV file to write")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    p = verb(
+        "evaluate-vocoder",
+        verbs.evaluate_vocoder,
+        "measure a vocoder against Griffin-Lim on copies of a store's clips, and write a report",
+    )
+    p.add_argument("vocoder", nargs="?", default="auto", help="as --vocoder of the other verbs")
+    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
+    p.add_argument("--split", choices=("held-out", "all"), default="held-out", help="which clips")
+    p.add_argument("--clips", type=int, help="at most so many, spread evenly; all if not given")
     _out(p, "a new folder: report.html, report.json, audio/")
 
     p = verb("compare", verbs.compare, "several models on the same held-out sounds: pictures and sounds side by side")
     p.add_argument("models", nargs="+", type=Path, help="run folders; their names become the columns")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--clips", type=int, default=4, help="how many clips and samples")
+    _vocoder(p)
     _out(p, "a new folder: reconstructed.png, sampled.png, audio/, compare.json")
 
     p = verb("bench", verbs.bench, "clips a second and memory of the training options on this machine")
@@ -110,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("demo", verbs.demo, "a page in the browser that plays a model")
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("--port", type=port, default=7860, help="on localhost")
+    _vocoder(p)
 
     p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
@@ -159,6 +192,18 @@ def train_vaegan(argv: Sequence[str] | None = None) -> int:
         from audio_vaegan.training.launch import main as launch
 
         return launch(write_samples, argv)
+
+    return guarded(run, speak=os.environ.get("RANK", "0") == "0")
+
+
+def train_vocoder(argv: Sequence[str] | None = None) -> int:
+    """What recipes/train_vocoder.py runs on every process of a launch; the first one speaks."""
+
+    def run() -> int:
+        from audio_vaegan.evaluation.samples import write_copies
+        from audio_vaegan.training.launch import main_vocoder
+
+        return main_vocoder(write_copies, argv)
 
     return guarded(run, speak=os.environ.get("RANK", "0") == "0")
 

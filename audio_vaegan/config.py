@@ -181,6 +181,55 @@ class LossConfig(Section):
     diversity: Weight = 0.0  # mode seeking: rewards prior samples of one setting of the controls for sounding different
 
 
+VOCODER_SIZES: dict[str, dict[str, int]] = {
+    "small": {"width": 256, "blocks": 6},
+    "base": {"width": 512, "blocks": 8},
+}
+
+
+def _vocoder_size(value: Any) -> Any:
+    """Let `vocoder:` be a size's name, or a mapping that may start from one (`size: name`)."""
+    if isinstance(value, str):
+        value = {"size": value}
+    if isinstance(value, dict) and "size" in value:
+        name = value["size"]
+        if name not in VOCODER_SIZES:
+            raise ValueError(f"no vocoder size {name!r}.{did_you_mean(str(name), VOCODER_SIZES)}")
+        return VOCODER_SIZES[name] | {k: v for k, v in value.items() if k != "size"}
+    return value
+
+
+class VocoderConfig(Section):
+    """The vocoder stage: its network (`size: small` for a CPU, `base` for a GPU), what judges it, and its losses."""
+
+    width: Annotated[int, Field(ge=8, le=8192)] = 256
+    blocks: Size = 6
+    kernel: Size = 7
+    expansion: Size = 3
+    windows: Annotated[tuple[Window, ...], Field(min_length=1)] = (2048, 1024, 512, 256)  # of the STFT loss, in samples
+    stft: Weight = 1.0
+    mel: Weight = 1.0
+    frequency: Weight = 0.3  # of the phase's advance from frame to frame, against the real clip's
+    adversarial: Weight = 0.05
+    feature: Weight = 0.1
+    adversarial_start: Share = 0.3  # share of the run after which the discriminators judge; until then they rest
+    disc_windows: Annotated[tuple[Window, ...], Field(min_length=1)] = (1024, 512, 256)  # one discriminator each
+    disc_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (8, 16, 32)
+    disc_periods: tuple[Size, ...] = ()  # one more discriminator each, of the waveform folded at this period
+    disc_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of each clip, at a drawn place, is judged
+    silence: Share = 0.0  # of the clips fall silent for a stretch, which must stay silent
+    noise: Share = 0.0  # of the clips are replaced by noise of any colour, in which no line must be heard
+    decoded_share: Share = 0.75  # with --on-decoded: of the clips; the rest come as real mels
+
+    @model_validator(mode="after")
+    def _centred(self) -> "VocoderConfig":
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        if any(w < 16 or w % 4 for w in (*self.windows, *self.disc_windows)):
+            raise ValueError("windows and disc_windows must be multiples of 4, from 16 on")
+        return self
+
+
 class TrainConfig(Section):
     """The optimisation. The learning rate is a pure function of the step: linear warm-up, then cosine."""
 
@@ -205,7 +254,8 @@ class TrainConfig(Section):
     repitch_share: Share = 0.25  # of a batch: fakes decoded from real codes under other controls
     judged_share: Share = 0.25  # of a batch: reconstructions (code detached) judged by the discriminator
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05  # of the training clips, at most 64, for validation
-    best_by: Literal["auto", "val_mel", "val_samples"] = "auto"  # auto: val_mel; without an encoder, val_samples
+    best_by: Literal["auto", "val_mel", "val_samples", "val_stft"] = "auto"  # auto: val_stft for a vocoder, val_samples
+    # without an encoder, else val_mel
     monitor: Literal["stop", "warn", "off"] = "stop"
     checkpoint_every: Positive = 250
     keep_checkpoints: Positive = 2
@@ -233,6 +283,7 @@ class Recipe(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    vocoder: Annotated[VocoderConfig, BeforeValidator(_vocoder_size)] = VocoderConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
 
@@ -247,8 +298,6 @@ class Recipe(Section):
                 f"model.disc_scales {self.model.disc_scales} needs {smallest} frames and bands, "
                 f"there are {frames} and {self.mel.n_mels}"
             )
-        if self.objective == "gan" and self.train.best_by == "val_mel":
-            raise ValueError("train.best_by: a gan has no val_mel; use auto or val_samples")
         return self
 
     @property

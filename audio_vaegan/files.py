@@ -183,6 +183,20 @@ def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
         raise UserError(f"--out {path}: already written; add --overwrite to replace it, or choose another name")
 
 
+def check_out_sound(out: Path, sound: Path, overwrite: bool) -> None:
+    """Refuse an --out that cannot be a WAV file made of the file `sound`: in one line, before any work."""
+    if out.suffix.lower() != ".wav":
+        raise UserError(f"--out {out}: give a name that ends in .wav")
+    if out.exists() and out.resolve() == sound.resolve():
+        raise UserError(f"--out {out}: that is the input, which is never written over; choose another name")
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder of that name exists; choose another name")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out}: exists; choose another name, or add --overwrite")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}")
+
+
 def printable(path: Path | str) -> str:
     """A path as text that can always be written as UTF-8; bytes of another encoding show as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

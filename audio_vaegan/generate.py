@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import new_folder
+from audio_vaegan.files import check_out_sound, new_folder
 from audio_vaegan.sound_model import BATCH, Clip, SoundModel
 
 
@@ -21,6 +21,7 @@ def generate(
     seed: int,
     truncation: float,
     overwrite: bool,
+    vocoder: str = "auto",
 ) -> int:
     """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model).
 
@@ -30,7 +31,7 @@ def generate(
         raise UserError(f"--count must lie in 1 ... 1000000, got {count}")
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed must lie in 0 ... 2^63 - 1, got {seed}")
-    model = SoundModel.from_pretrained(path)
+    model = SoundModel.from_pretrained(path, vocoder=vocoder)
     asked = {_control_name(model, name): values for name, values in asked.items()}
     model.check(**asked)
     with (
@@ -73,6 +74,7 @@ def _write(
         "item": item,
         "truncation": truncation,
         "model_hash": model.hash,
+        "vocoder": model.vocoder_title,
         "synthetic": True,
     }
 
@@ -85,21 +87,13 @@ def edit_file(
     target: float | None,
     input_pitch: float | None,
     overwrite: bool,
+    vocoder: str = "auto",
 ) -> str:
     """Write `sound_path` with its pitch moved by `shift` or to `target` (semitones). Returns what was achieved."""
-    if out.suffix.lower() != ".wav":
-        raise UserError(f"--out {out}: give a name that ends in .wav")
-    if out.exists() and out.resolve() == sound_path.resolve():
-        raise UserError(f"--out {out}: that is the input, which is never written over; choose another name")
-    if out.is_dir():
-        raise UserError(f"--out {out}: a folder of that name exists; choose another name")
     if input_pitch is not None and not 0 <= input_pitch <= 127:
         raise UserError(f"--input-pitch must lie in 0 ... 127 (MIDI), got {input_pitch:g}")
-    if out.exists() and not overwrite:
-        raise UserError(f"--out {out}: exists; choose another name, or add --overwrite")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}")
-    model = SoundModel.from_pretrained(path)
+    check_out_sound(out, sound_path, overwrite)
+    model = SoundModel.from_pretrained(path, vocoder=vocoder)
     known = {} if input_pitch is None else {"pitch": input_pitch}
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
@@ -122,6 +116,6 @@ def edit_file(
             *(f"note: {n.message}" for n in notes),
             *(["note: no change was asked; this is the plain reconstruction"] if shift is target is None else []),
             *lines,
-            f"written: {out} (AI-generated, vocoder: {model.vocoder.name})",
+            f"written: {out} (AI-generated, vocoder: {model.vocoder_title})",
         ]
     )

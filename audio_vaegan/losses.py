@@ -73,6 +73,13 @@ def generator_loss(kind: str, fake: Sequence[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def clamped_generator_loss(fake: Sequence[Tensor]) -> Tensor:
+    """E[max(0, 1 - D(x~))], a mean over discriminators: the hinge for the generator too, so that what already passes
+    for real pulls no further (SoundStream, Zeghidour et al. 2021, eq. 2). Scalar.
+    """
+    return torch.stack([F.relu(1 - f.float()).mean() for f in fake]).mean()
+
+
 def clip_scores(scores: Sequence[Tensor]) -> Tensor:
     """One score a clip: the mean over its score maps and over the scales. `[B, 1, m, t]` each -> `[B]`."""
     return torch.stack([s.float().flatten(1).mean(dim=1) for s in scores]).mean(dim=0)
@@ -120,6 +127,40 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         distance, size = (f - r).float().abs().flatten(1).mean(dim=1), r.float().abs().flatten(1).mean(dim=1)
         terms.append((distance / size.clamp_min(1e-4)).mean())
     return torch.stack(terms).mean()
+
+
+def stft_distance(
+    output: Tensor, target: Tensor, resolutions: Sequence[tuple[int, int, int]], floor: float = 1e-5
+) -> Tensor:
+    """Multi-resolution STFT distance (Yamamoto et al. 2020, eq. 3 to 6): spectral convergence plus the L1 distance of
+    log magnitudes (nats), a mean over resolutions (n_fft, hop, window) and clips. `[B, samples]` twice -> scalar.
+
+    A sinusoid of amplitude 1 has the magnitude 1/2; what lies below `floor`, 94 dB less, counts as the floor. The
+    convergence of a clip whose root mean square magnitude is below 100 floors is relative to that.
+    """
+    terms = []
+    for n_fft, hop, size in resolutions:
+        window = torch.hann_window(size, device=output.device) * (2 / size)
+        a, b = (torch.stft(x.float(), n_fft, hop, size, window, return_complex=True).abs() for x in (output, target))
+        convergence = (a - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1).clamp_min(
+            100 * floor * b[0].numel() ** 0.5
+        )
+        logs = (a.clamp_min(floor).log() - b.clamp_min(floor).log()).abs().mean()
+        terms.append(convergence.mean() + logs)
+    return torch.stack(terms).mean()
+
+
+def advance_error(advance: Tensor, spectrum: Tensor, centre: Tensor) -> Tensor:
+    """How far each bin's phase moves between frames, against the real clip's: the instantaneous angular frequency of
+    Ai & Ling 2023 (eq. 17, with its anti-wrapping), weighted by the real magnitudes. Scalar, radians.
+
+    `advance` `[B, T, K]` beyond the move `centre` `[K]` of the bin's centre; `spectrum` complex `[B, T, K]`.
+    """
+    pair = spectrum[:, 1:] * spectrum[:, :-1].conj()
+    weight = pair.abs().sqrt()
+    weight = weight / weight.mean(dim=(1, 2), keepdim=True).clamp_min(1e-5)
+    off = advance[:, 1:] - (pair.angle() - centre)
+    return ((off - 2 * math.pi * torch.round(off / (2 * math.pi))).abs() * weight).mean()
 
 
 def soft_bins(value: Tensor, low: Tensor, high: Tensor, bins: int) -> Tensor:

@@ -75,17 +75,19 @@ class Mel(nn.Module):
 
     def magnitude(self, audio: Tensor) -> Tensor:
         """Linear-frequency magnitude (power 1) or power (2) spectrogram `[B, n_fft / 2 + 1, frames]`."""
-        c = self.config
-        side = c.n_fft // 2 if c.padding == "center" else (c.n_fft - c.hop_length) // 2
-        padded = F.pad(audio.unsqueeze(1), (side, side), mode=c.pad_mode).squeeze(1)
-        spectrum = torch.stft(
-            padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True
-        )
+        c, spectrum = self.config, self.spectrum(audio)
         if c.magnitude_eps:
             magnitude = (spectrum.real.square() + spectrum.imag.square() + c.magnitude_eps).sqrt()
         else:
             magnitude = spectrum.abs()
         return magnitude if c.power == 1 else magnitude.square()
+
+    def spectrum(self, audio: Tensor) -> Tensor:
+        """The complex STFT `[B, n_fft / 2 + 1, frames]` behind the mel."""
+        c = self.config
+        side = c.n_fft // 2 if c.padding == "center" else (c.n_fft - c.hop_length) // 2
+        padded = F.pad(audio.unsqueeze(1), (side, side), mode=c.pad_mode).squeeze(1)
+        return torch.stft(padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True)
 
     def compress(self, mel: Tensor) -> Tensor:
         """Linear mel -> log-mel."""

@@ -14,9 +14,9 @@ from audio_vaegan.audio import BadAudio, read
 from audio_vaegan.descriptors import yin
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.mel import Mel
-from audio_vaegan.models.bundle import Bundle, load_bundle
+from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Control, Values
-from audio_vaegan.models.vocoder import GriffinLim, Vocoder
+from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
 
 BATCH = 32
 
@@ -79,15 +79,19 @@ class SoundModel:
         self.recipe = bundle.recipe
         self.vaegan = bundle.vaegan
         self.mel = Mel(self.recipe.mel).to(device)
-        self.vocoder: Vocoder = vocoder or GriffinLim(self.recipe.mel).to(device)
-        differences = self.recipe.mel.differences(self.vocoder.config)
-        if differences:
-            raise UserError(f"the model and its vocoder differ in mel: {'; '.join(differences)}")
+        self.vocoder: Vocoder = (vocoder or open_vocoder(AUTO, self.recipe.mel)).to(device)
+        check_contract(self.vocoder.config, self.recipe.mel, self.vocoder.name)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu") -> "SoundModel":
-        """Open a bundle folder, or a run folder that holds one. Raises UserError in one line if it is not one."""
-        return cls(load_bundle(Path(name)), device=device)
+    def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO) -> "SoundModel":
+        """Open a bundle folder, or a run folder that holds one. Raises UserError in one line if it is not one.
+
+        `vocoder`: `auto` (the model's own, else one of the package for its mel, else Griffin-Lim), `griffin-lim`, or a
+        name, path or hub id that `open_vocoder` takes.
+        """
+        folder = bundle_folder(Path(name))
+        bundle = load_bundle(folder)
+        return cls(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder), device)
 
     @property
     def encodes(self) -> bool:
@@ -111,6 +115,11 @@ class SoundModel:
     def hash(self) -> str:
         """Names the weights and the inference configuration."""
         return self.bundle.hash
+
+    @property
+    def vocoder_title(self) -> str:
+        """Name of the vocoder, and the start of its hash where it has weights."""
+        return " ".join(word for word in (self.vocoder.name, self.vocoder.hash[:12]) if word)
 
     def sample(
         self, count: int = 1, *, seed: int = 0, first: int = 0, truncation: float = 1.0, **controls: Values

@@ -98,7 +98,9 @@ def generate(args: argparse.Namespace) -> int:
     from audio_vaegan.generate import generate as write_sounds
 
     asked = {name: values for name, values in (("pitch", args.pitch), ("class", args.classes)) if values}
-    count = write_sounds(args.model, args.out, args.count, asked, args.seed, args.truncation, args.overwrite)
+    count = write_sounds(
+        args.model, args.out, args.count, asked, args.seed, args.truncation, args.overwrite, args.vocoder
+    )
     print(f"{count} sounds in {args.out}")
     return 0
 
@@ -106,7 +108,8 @@ def generate(args: argparse.Namespace) -> int:
 def edit(args: argparse.Namespace) -> int:
     from audio_vaegan.generate import edit_file
 
-    print(edit_file(args.model, args.input, args.out, args.pitch, args.set_pitch, args.input_pitch, args.overwrite))
+    pitch = (args.pitch, args.set_pitch, args.input_pitch)
+    print(edit_file(args.model, args.input, args.out, *pitch, args.overwrite, args.vocoder))
     return 0
 
 
@@ -120,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
     if args.samples < 1 or (args.clips is not None and args.clips < 1):
         raise UserError("--samples and --clips must be at least 1")
-    model, store = SoundModel.from_pretrained(args.model), Store(args.store)
+    model, store = SoundModel.from_pretrained(args.model, vocoder=args.vocoder), Store(args.store)
     check_out_folder(args.out, "report", args.overwrite)
     figures, measured = judge(model, store, args.clips, args.samples)
     metrics = args.model / "metrics.jsonl"
@@ -132,6 +135,36 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate_vocoder(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.pitch import Judge
+    from audio_vaegan.evaluation.vocoder import describe, held, write_report
+    from audio_vaegan.evaluation.vocoder import evaluate_vocoder as judge_vocoder
+    from audio_vaegan.files import check_out_folder
+    from audio_vaegan.models.vocoder import open_vocoder
+
+    if args.clips is not None and args.clips < 1:
+        raise UserError("--clips must be at least 1")
+    store = Store(args.store)
+    vocoder = open_vocoder(args.vocoder, store.mel, what=f"--store {args.store}")
+    check_out_folder(args.out, "report", args.overwrite)
+    rows = held(store, args.split, args.clips)
+    with Judge() as judge:
+        figures, values = judge_vocoder(vocoder, store, args.split, rows, judge)
+    page = write_report(figures, values, vocoder, store, rows, args.out, args.overwrite)
+    _say(describe(figures))
+    print(f"report: {page}")
+    return 0
+
+
+def vocode(args: argparse.Namespace) -> int:
+    from audio_vaegan.evaluation.vocoder import distances
+    from audio_vaegan.vocode import vocode_file
+
+    _say(vocode_file(args.input, args.out, distances, args.vocoder, args.model, args.mel, args.overwrite))
+    return 0
+
+
 def compare(args: argparse.Namespace) -> int:
     from audio_vaegan.data.store import Store
     from audio_vaegan.evaluation.compare import compare as side_by_side
@@ -139,7 +172,7 @@ def compare(args: argparse.Namespace) -> int:
 
     if args.clips < 1:
         raise UserError("--clips must be at least 1")
-    print(table(side_by_side(args.models, Store(args.store), args.out, args.clips, args.overwrite)))
+    print(table(side_by_side(args.models, Store(args.store), args.out, args.clips, args.overwrite, args.vocoder)))
     print(f"pictures and sounds: {args.out}")
     return 0
 
@@ -167,7 +200,7 @@ def demo(args: argparse.Namespace) -> int:
     except ImportError as e:
         raise UserError(f"demo needs gradio ({e}); install it with: pip install 'audio-vaegan[demo]'") from None
     try:
-        module.launch(args.model, args.port)
+        module.launch(args.model, args.port, args.vocoder)
     except OSError as e:
         raise UserError(f"demo: {e}") from None
     return 0

@@ -58,7 +58,7 @@ def build(model: SoundModel, folder: Path) -> gr.Blocks:
     with gr.Blocks(title=f"audio-vaegan: {model.recipe.name}", delete_cache=(3600, 3600)) as page:
         gr.Markdown(
             f"# {model.recipe.name}\nAll sounds made on this page are **AI-generated** and marked so in their files. "
-            f"Model `{model.hash[:12]}`, vocoder: {model.vocoder.name}."
+            f"Model `{model.hash[:12]}`, vocoder: {model.vocoder_title}."
         )
         with gr.Tab("New sound"):
             with gr.Row():
@@ -87,9 +87,9 @@ def build(model: SoundModel, folder: Path) -> gr.Blocks:
     return page.queue(max_size=32)
 
 
-def launch(path: Path, port: int) -> None:
+def launch(path: Path, port: int, vocoder: str = "auto") -> None:
     """Serve the page of the model at `path` on localhost until Ctrl-C."""
-    model = SoundModel.from_pretrained(path)
+    model = SoundModel.from_pretrained(path, vocoder=vocoder)
     with tempfile.TemporaryDirectory(prefix="audio-vaegan-demo-") as folder:
         page = build(model, Path(folder))
         print(f"http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)

@@ -11,7 +11,7 @@ from conftest import trainer
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import Failure
 from audio_vaegan.models.bundle import load_bundle
-from audio_vaegan.training import checkpoint, monitor
+from audio_vaegan.training import checkpoint, monitor, schedule
 from audio_vaegan.training.engine import Engine
 from audio_vaegan.training.monitor import Monitor
 
@@ -20,7 +20,8 @@ BALANCED = {"ranking": 0.8}
 
 
 def watch(**train):
-    return Monitor(Recipe.model_validate({"train": {"steps": 10000, **train}}))
+    recipe = Recipe.model_validate({"train": {"steps": 10000, **train}})
+    return Monitor(recipe, lambda step: schedule.judged(step, recipe))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_three_checkpoints_in_a_row_stop_a_run_two_do_not():
     for step, silent, stopped in [(4000, 1, 0), (4250, 1, 0), (4500, 0, 0), (4750, 1, 0), (5000, 1, 0), (5250, 1, 1)]:
         watching.look(step, BALANCED, WELL | {"val_silent": float(silent)})
         assert (watching.fatal(step) == "silence") is bool(stopped), step
-    resumed = Monitor(watching.recipe, watching.strikes)  # as from a checkpoint
+    resumed = Monitor(watching.recipe, watching.judged, watching.strikes)  # as from a checkpoint
     assert resumed.fatal(5250) == "silence" and resumed.fatal(10000) is None
 
 
@@ -65,7 +66,7 @@ def test_an_imbalance_is_told_but_stops_nothing_and_warn_stops_nothing():
 
 def engine(make_task, run, *overrides):
     task = make_task(*overrides)
-    return Engine(task.recipe, "hash", task.accelerator, task, run, None)
+    return Engine(task.recipe, {"store": "hash"}, task.accelerator, task, run, None)
 
 
 def test_a_collapsed_run_is_stopped_saved_and_can_go_on_regardless(make_task, tmp_path, monkeypatch, capfd):

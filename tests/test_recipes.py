@@ -2,13 +2,14 @@
 
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
-from conftest import ROOT, cli, tone, trainer
+from conftest import ROOT, cli, run, tone, trainer
 
 from audio_vaegan.data.store import Store
 from audio_vaegan.recipe import load_recipe
@@ -75,6 +76,22 @@ def test_every_recipe_prepares_trains_and_samples(tmp_path, notes, name):
     clip = model.sample(1)
     assert clip.audio.shape[1] / clip.sample_rate == pytest.approx(4.0 if name == "nsynth" else 1.02, abs=0.03)
     assert (run / "samples" / "step-00000002.png").is_file()
+
+
+def test_the_recipe_of_the_vocoder_prepares_trains_and_copies(tmp_path, notes):
+    recipe = ROOT / "recipes" / "vocoder16k.yaml"
+    store, out = tmp_path / "store", tmp_path / "run"
+    done = cli("prepare", notes, "--recipe", recipe, "--out", store)
+    assert done.returncode == 0, done.stderr
+    assert set(Store(store).column("split")) == {"train"}
+    tiny = ["--vocoder.width", "16", "--vocoder.blocks", "1", "--train.steps", "2", "--train.batch_size", "4"]
+    script = [sys.executable, ROOT / "recipes" / "train_vocoder.py", "--recipe", recipe]
+    done = run([*map(str, script), "--store", str(store), "--out", str(out), *tiny])
+    assert done.returncode == 0, done.stderr
+    sound = next((notes / "audio").glob("*.wav"))
+    done = cli("vocode", sound, "--vocoder", out, "--out", tmp_path / "copy.wav")
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "copy.wav").frames == soundfile.info(sound).frames
 
 
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda p: p.stem)

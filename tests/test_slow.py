@@ -102,6 +102,12 @@ def test_the_wheel_carries_recipes_notes_and_page(tmp_path):
         "recipe = load_recipe(share('recipes') / 'quickstart.yaml')\n"
         "assert sum(f.refused is None for f in find([share('recipes') / 'notes'], recipe)) >= 600\n"
         "assert (share('recipes') / 'prepare.py').is_file()\n"
+        "assert (share('recipes') / 'train_vocoder.py').is_file()\n"
+        "from audio_vaegan.models.vocoder import open_vocoder\n"
+        "assert open_vocoder('auto', recipe.mel).name == 'vocoder16k'\n"
+        "import audio_vaegan.evaluation.vocoder\n"
+        "page = Path(audio_vaegan.evaluation.vocoder.__file__).parent\n"
+        "assert (page / 'vocoder.html.jinja').is_file() and (page / 'report.html.jinja').is_file()\n"
         "assert (Path(audio_vaegan.data.page.__file__).parent / 'page.html.jinja').is_file()\n"
     )
     done = run([str(python), "-I", "-c", code])  # not the checkout that the tests stand in

@@ -17,14 +17,16 @@ from audio_vaegan.sound_model import SoundModel
 Row = dict[str, Any]
 
 
-def compare(paths: list[Path], store: Store, out: Path, clips: int = 4, overwrite: bool = False) -> list[Row]:
+def compare(
+    paths: list[Path], store: Store, out: Path, clips: int = 4, overwrite: bool = False, vocoder: str = "auto"
+) -> list[Row]:
     """Write `reconstructed.png`, `sampled.png`, `audio/` and `compare.json` into `out`. Returns one row a model.
 
     Reconstructions are of clips held out from training; samples share seed and, where there is one, pitch. The figures
     are those of each run's last validation.
     """
     names = _names(paths)
-    models = {name: SoundModel.from_pretrained(path) for name, path in zip(names, paths, strict=True)}
+    models = {name: SoundModel.from_pretrained(path, vocoder=vocoder) for name, path in zip(names, paths, strict=True)}
     for name, model in models.items():
         check_mel(store, model.recipe.mel, name)
     rows = pick(store, "test_note", clips, fallback=True)

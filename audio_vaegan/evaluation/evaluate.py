@@ -70,7 +70,8 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, list[Measured]]]:
     """Figures of a model on the held-out splits of a store, as JSON, and the measurements behind them."""
     began = time.monotonic()
-    figures: dict[str, Any] = {"model_hash": model.hash, "store": store.content_hash, "splits": {}}
+    figures: dict[str, Any] = {"model_hash": model.hash, "vocoder": model.vocoder_title}
+    figures |= {"store": store.content_hash, "splits": {}}
     measured: dict[str, list[Measured]] = {}
     if "pitch" not in model.controls:
         raise UserError("this model has no pitch control, and evaluate judges pitch; nothing to measure yet")

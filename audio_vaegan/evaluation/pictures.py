@@ -1,5 +1,6 @@
 """Spectrograms and curves as PNG."""
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
+
+
+def inline(png: bytes) -> str:
+    """A picture as the address that a page shows it by."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _decibels(log_mel: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
@@ -44,6 +50,65 @@ def mel_grid(
                 ax.set_title(columns[j], fontsize=9, parse_math=False)
             if j == 0:
                 ax.set_ylabel(names[i], fontsize=7, parse_math=False)
+    return _png(figure)
+
+
+def spectrogram(audio: NDArray[np.float32], size: int = 2048) -> NDArray[np.float32]:
+    """Magnitudes of a clip `[samples]` in dB re a sinusoid of amplitude 1, `[size / 2 + 1, frames]`: Hann window of
+    `size` samples, an eighth of it between frames, frame t centred on sample t * size / 8."""
+    padded = np.pad(np.asarray(audio, dtype=np.float32), size // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 8]
+    window = np.hanning(size + 1)[:-1] * (4 / size)
+    magnitude = np.abs(np.fft.rfft(frames * window)).T
+    return (20 * np.log10(np.maximum(magnitude, 1e-10))).astype(np.float32)
+
+
+def spectrogram_grid(
+    rows: Sequence[Sequence[NDArray[np.float32]]],
+    columns: Sequence[str],
+    names: Sequence[str],
+    sample_rate: int,
+) -> bytes:
+    """A grid of spectrograms of clips `[samples]`: seconds to the right, kHz upward on a linear scale (where a comb of
+    wrong partials shows as stripes), one scale of 90 dB for all."""
+    images = [[spectrogram(audio) for audio in row] for row in rows]
+    top = max(float(image.max()) for row in images for image in row)
+    figure = Figure(figsize=(3.6 * len(columns), 2.9 * len(rows) + 0.3), dpi=90, layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    for i, row in enumerate(images):
+        for j, image in enumerate(row):
+            ax = axes[i][j]
+            extent = (0, len(rows[i][j]) / sample_rate, 0, sample_rate / 2000)
+            shown = ax.imshow(
+                image, origin="lower", aspect="auto", cmap="magma", vmin=top - 90, vmax=top, extent=extent
+            )
+            ax.tick_params(labelsize=7)
+            if i == 0:
+                ax.set_title(columns[j], fontsize=9, parse_math=False)
+            if i == len(images) - 1:
+                ax.set_xlabel("s", fontsize=8)
+            if j == 0:
+                ax.set_ylabel(f"{names[i]}\nkHz", fontsize=7, parse_math=False)
+    bar = figure.colorbar(shown, ax=axes, fraction=0.02, pad=0.01)
+    bar.set_label("dB", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return _png(figure)
+
+
+def sorted_curves(panels: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> bytes:
+    """One panel a title; each named set of values in ascending order, over the share of the set that lies below."""
+    figure = Figure(figsize=(4.0 * len(panels), 2.8), dpi=80, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, sets) in zip(axes, panels.items(), strict=True):
+        for name, values in sets.items():
+            share = 100 * (np.arange(len(values)) + 0.5) / len(values)
+            ax.plot(share, np.sort(values), label=name, linewidth=1.2, marker="." if len(values) < 40 else "")
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("% of clips", fontsize=8)
+        ax.set_ylim(bottom=0)
+        ax.tick_params(labelsize=7)
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7)
     return _png(figure)
 
 

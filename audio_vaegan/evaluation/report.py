@@ -82,7 +82,7 @@ def _examples(model: SoundModel, store: Store, split: str, folder: Path, count: 
     held = Held(model, store, _spread(store, split, count))
     columns = [
         ("real", held.mel, held.audio),
-        ("copy (Griffin-Lim)", held.mel, model.vocode(held.mel)),
+        (f"copy ({model.vocoder.name})", held.mel, model.vocode(held.mel)),
     ]
     plain = model.decode(held.sound)
     columns.append(("reconstructed", plain.mel, plain.audio))

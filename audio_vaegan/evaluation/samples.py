@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audio_vaegan.audio import write
 from audio_vaegan.data.store import Store
 from audio_vaegan.evaluation.evaluate import Held, pick
 from audio_vaegan.evaluation.pictures import mel_grid
 from audio_vaegan.files import write_atomic
+from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle
+from audio_vaegan.models.vocoder import TrainedVocoder
 from audio_vaegan.sound_model import SoundModel
 
 
@@ -39,3 +42,17 @@ def write_samples(bundle: Bundle, store: Store, folder: Path, step: int, count: 
     write_atomic(folder / f"step-{step:08d}.png", mel_grid(grid, titles, names, model.recipe.mel))
     for i, audio in enumerate(sampled.audio):
         write(folder / f"step-{step:08d}-sample-{i}.wav", audio.numpy(), model.sample_rate, f"step {step}")
+
+
+def write_copies(vocoder: TrainedVocoder, real: Tensor, mel: Tensor, names: list[str], folder: Path, step: int) -> None:
+    """`step-N.png` (real, given, copied) and `step-N-copy-K.wav` in `folder`: what a vocoder makes of mels
+    `[B, n_mels, T]`, beside the clips `[B, samples]` that it should.
+    """
+    show = Mel(vocoder.config)
+    real, mel = real.cpu(), mel.cpu()
+    copy = vocoder.cpu()(mel, real.shape[1]).clamp(-1, 1)
+    grid = [[a.numpy(), m.numpy(), b.numpy()] for a, m, b in zip(show(real), mel, show(copy), strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / f"step-{step:08d}.png", mel_grid(grid, ["real", "given", "copied"], names, vocoder.config))
+    for i, audio in enumerate(copy):
+        write(folder / f"step-{step:08d}-copy-{i}.wav", audio.numpy(), vocoder.config.sample_rate, f"step {step}")

@@ -87,10 +87,15 @@ def _parts(bundle: Bundle) -> list[tuple[str, str, Tensor]]:
     return [(name, k, v) for name, m in modules.items() if m is not None for k, v in m.state_dict().items()]
 
 
+def bundle_folder(path: Path) -> Path:
+    """A bundle's own folder, of a bundle or of a run that holds one."""
+    inside = path / "bundle"
+    return inside if not (path / "config.json").is_file() and (inside / "config.json").is_file() else path
+
+
 def load_bundle(path: Path) -> Bundle:
     """Open a bundle, or the bundle of a run folder. Checks shapes, finiteness and hash; runs no code from it."""
-    if not (path / "config.json").is_file() and (path / "bundle" / "config.json").is_file():
-        path = path / "bundle"
+    path = bundle_folder(path)
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: not a model (no config.json there; a model is a bundle or a run folder)")
     config = read_json(path / "config.json", "model")
@@ -149,7 +154,9 @@ Model hash: `{bundle.hash}`
 
 ## Sound
 
-Mono, {recipe.mel.sample_rate} Hz, clips of {seconds:.3f} s. No vocoder: Griffin-Lim.
+Mono, {recipe.mel.sample_rate} Hz, clips of {seconds:.3f} s. Vocoder: the file
+`vocoder.safetensors` in this folder if there is one, else one that comes with audio-vaegan for this mel, else
+Griffin-Lim.
 
 ## Controls
 

@@ -119,7 +119,7 @@ class Adversary:
         recipe, terms = self.recipe, {}
         network = self.net.discriminator or self.frozen
         assert network is not None
-        with self._read_only(), self.accelerator.autocast():  # only a wrapped forward does this by itself
+        with read_only(self.net), self.accelerator.autocast():  # only a wrapped forward does this by itself
             judged = [fakes_of(part, out)] if recipe.adversarial else []
             if recipe.similar:
                 # In reconstructions padding is not judged: it is the real clip's.
@@ -163,13 +163,15 @@ class Adversary:
         """The finest scale of the discriminator that sees this step's resolution."""
         return schedule.levels(self.recipe) - math.ceil(self.detail)
 
-    @contextmanager
-    def _read_only(self) -> Iterator[None]:
-        self.net.requires_grad_(False)
-        try:
-            yield
-        finally:
-            self.net.requires_grad_(True)
+
+@contextmanager
+def read_only(network: torch.nn.Module) -> Iterator[None]:
+    """Inside, a network passes gradients on and receives none."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def fakes_of(part: Part, out: Decoded) -> Tensor:

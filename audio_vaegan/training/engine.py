@@ -33,6 +33,13 @@ class Task(Protocol):
     @property
     def optimizers(self) -> dict[str, Optimizer]: ...
     def parameters(self) -> dict[str, int]: ...
+    def data(self) -> str: ...
+    @property
+    def best_by(self) -> str: ...
+    @property
+    def exported(self) -> str: ...
+    def settled(self, done: int) -> bool: ...
+    def judged(self, step: int) -> bool: ...
     def step(self, step: int) -> dict[str, Tensor]: ...
     def cost(self, step: int) -> float: ...
     def validate(self) -> dict[str, float]: ...
@@ -81,13 +88,14 @@ class Window:
 class Engine:
     """One run: a task trained in a folder, from its last checkpoint if there is one.
 
-    `given` is the recipe as the user gave it, where it differs from that of the task (a stage of two).
+    `made_of` names what else decides the result, by hash: the store, and what a task starts from. `given` is the recipe
+    as the user gave it, where it differs from that of the task (a stage of two).
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        store_hash: str,
+        made_of: dict[str, str],
         accelerator: Accelerator,
         task: Task,
         run: Path,
@@ -95,16 +103,16 @@ class Engine:
         given: Recipe | None = None,
     ) -> None:
         self.recipe, self.accelerator, self.task, self.run, self.samples = recipe, accelerator, task, run, samples
-        claim(run, given or recipe, store_hash, accelerator)
+        claim(run, given or recipe, made_of, accelerator)
         last = checkpoint.latest(run)
         self.state: dict[str, Any] = {"step": 0}
         if last:
             self.state = checkpoint.load(last, task.modules, task.optimizers)
         self.start: int = self.state["step"]
         _same_everywhere(self.start, accelerator, run)
-        self.monitor = Monitor(recipe, self.state.get("strikes"))
+        self.monitor = Monitor(recipe, task.judged, self.state.get("strikes"))
         by = recipe.train.best_by
-        self.best_by = by if by != "auto" else "val_mel" if recipe.encodes else "val_samples"
+        self.best_by = by if by != "auto" else task.best_by
 
     def train(self) -> bool:
         """True when all steps are done; False when the run was interrupted, saved and can go on."""
@@ -113,7 +121,7 @@ class Engine:
             self._export_best(self.start)  # a death between the checkpoint and its bundle
         if self.start >= steps:
             accelerator.print(f"{self.run}: already trained ({steps} steps)")
-            if accelerator.is_main_process and not (self.run / "bundle" / "config.json").exists():
+            if accelerator.is_main_process and not (self.run / "bundle" / self.task.exported).exists():
                 self._export("bundle", steps)
             return True
         if self.start:
@@ -172,8 +180,7 @@ class Engine:
         (figures,) = broadcast_object_list([figures])
         self._check(figures, done)
         warnings = self.monitor.look(done, terms, figures)
-        settled = done >= self.recipe.train.growing * self.recipe.train.steps
-        if settled and better(figures, self.best_by, self.state.get("best")):
+        if self.task.settled(done) and better(figures, self.best_by, self.state.get("best")):
             self.state["best"] = {"step": done, "by": self.best_by, "value": figures[self.best_by]}
         for words in warnings if self.accelerator.is_main_process else ():
             tqdm.write(f"warning: {words}", file=sys.stderr)

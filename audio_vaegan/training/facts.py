@@ -5,7 +5,7 @@ import torch
 
 from audio_vaegan.config import AugmentConfig, Recipe
 from audio_vaegan.data.batches import Clips, frame_mask
-from audio_vaegan.data.store import Store
+from audio_vaegan.data.store import Store, check_mel
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.controls import Control
@@ -13,6 +13,16 @@ from audio_vaegan.models.vaegan import Normalisation
 
 UNITS = {"pitch": "semitones (MIDI)"}
 MOST_CLASSES = 1024
+
+
+def check_store(store: Store, recipe: Recipe) -> None:
+    """Raise UserError when a store holds other mels or clips than a recipe asks for."""
+    check_mel(store, recipe.mel, "the recipe")
+    if store.clip_samples != recipe.data.clip_samples:
+        raise UserError(
+            f"--store {store.path} holds clips of {store.clip_samples} samples, the recipe asks for "
+            f"{recipe.data.clip_samples}; prepare it again"
+        )
 
 
 def training_clips(store: Store, recipe: Recipe) -> Clips:

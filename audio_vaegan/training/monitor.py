@@ -6,10 +6,10 @@ and discriminator is only told, because some objectives live with it. NaN always
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from audio_vaegan.config import Recipe
-from audio_vaegan.training import schedule
 
 STRIKES = 3
 GRACE = 200  # steps, and a quarter of the run, before a young average is held against it
@@ -17,10 +17,13 @@ WINS, BLIND = 0.99, 0.52  # the discriminator's ranking of real above fake: alwa
 
 
 class Monitor:
-    """Counts for how many checkpoints in a row something was wrong; `strikes` travels in the checkpoint."""
+    """Counts for how many checkpoints in a row something was wrong; `strikes` travels in the checkpoint.
 
-    def __init__(self, recipe: Recipe, strikes: dict[str, int] | None = None) -> None:
-        self.recipe = recipe
+    `judged` says whether a discriminator judges at a step.
+    """
+
+    def __init__(self, recipe: Recipe, judged: Callable[[int], bool], strikes: dict[str, int] | None = None) -> None:
+        self.recipe, self.judged = recipe, judged
         self.strikes = dict(strikes or {})
 
     def look(self, step: int, terms: dict[str, float], figures: dict[str, float]) -> list[str]:
@@ -68,7 +71,7 @@ class Monitor:
 
     def _imbalance(self, step: int, terms: dict[str, float]) -> dict[str, str]:
         ranking = terms.get("ranking", math.nan)
-        if not schedule.judged(step - 1, self.recipe):
+        if not self.judged(step - 1):
             return {}
         if ranking > WINS:
             return {
@@ -79,7 +82,7 @@ class Monitor:
         if ranking < BLIND:
             return {
                 "discriminator": f"the discriminator guesses (it ranks {ranking:.1%} of real clips above fakes); raise "
-                "--train.disc_learning_rate, or --train.disc_updates"
+                f"--train.disc_learning_rate (now {self.recipe.train.disc_learning_rate:g})"
             }
         return {}
 

@@ -18,17 +18,23 @@ from audio_vaegan.config import FREE, Recipe
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import mark, read_json, write_atomic, write_json
 
+MADE_OF = {  # what decides a run besides the recipe, and how it is called
+    "kind": "what is trained: a vocoder or a VAE-GAN",
+    "store": "the store's content",
+    "decoder": "the model of --on-decoded",
+    "start": "the vocoder of --start-from",
+}
 
-def claim(run: Path, recipe: Recipe, store_hash: str, accelerator: Accelerator) -> None:
-    """Make the run folder, or check that it belongs to the same recipe and store."""
-    mine = {"recipe": recipe.model_dump(mode="json"), "store": store_hash}
+
+def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accelerator) -> None:
+    """Make the run folder, or check that it belongs to the same recipe, and to the same things by hash."""
+    mine = {"recipe": recipe.model_dump(mode="json"), **made_of}
     if (run / "run.json").exists():
         theirs: Any = read_json(run / "run.json", "--out")
         if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
             raise UserError(f"--out {run}: damaged (run.json); choose another --out")
         differences = [text for key, text in _differences(theirs["recipe"], mine["recipe"]) if key not in FREE]
-        if theirs.get("store") != store_hash:
-            differences.append("the store's content")
+        differences += [words for key, words in MADE_OF.items() if theirs.get(key) != mine.get(key)]
         if differences:
             raise UserError(
                 f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out"

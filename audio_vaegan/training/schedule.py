@@ -1,6 +1,7 @@
 """Everything that changes over a run, as pure functions of the step; and the random draws of a step."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -13,6 +14,14 @@ def learning_rate_factor(step: int, train: TrainConfig) -> float:
         return (step + 1) / train.warmup_steps
     progress = (step - train.warmup_steps) / max(1, train.steps - train.warmup_steps)
     return train.final_learning_rate + (1 - train.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rates(step: int, train: TrainConfig, generator: Any, discriminator: Any) -> None:
+    """Give the optimisers of generator and discriminator (None: there is none) their learning rates of a step."""
+    factor = learning_rate_factor(step, train)
+    for optimizer, peak in ((generator, train.learning_rate), (discriminator, train.disc_learning_rate)):
+        for group in optimizer.param_groups if optimizer is not None else ():
+            group["lr"] = peak * factor
 
 
 def kl_factor(step: int, train: TrainConfig, loss: LossConfig) -> float:

@@ -24,7 +24,7 @@ from torch.optim import AdamW, Optimizer
 from audio_vaegan import losses
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.batches import hold_out
-from audio_vaegan.data.store import Store, check_mel
+from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, save_bundle
@@ -33,7 +33,7 @@ from audio_vaegan.models.vaegan import Decoded, VaeGan
 from audio_vaegan.training import schedule
 from audio_vaegan.training.adversary import Adversary, Terms, fakes_of, mean, syncing
 from audio_vaegan.training.ema import Ema
-from audio_vaegan.training.facts import find_controls, measure_normalisation, training_clips
+from audio_vaegan.training.facts import check_store, find_controls, measure_normalisation, training_clips
 from audio_vaegan.training.feed import Feed, Part
 from audio_vaegan.training.validation import ACTIVE_NATS, Validation
 
@@ -44,15 +44,16 @@ class VaeGanTask:
     `similarity` holds the weights of the trained discriminator that `objective: vae_disl` freezes.
     """
 
+    exported = "config.json"  # a file that an export writes
+
     def __init__(
         self, recipe: Recipe, store: Store, accelerator: Accelerator, similarity: dict[str, Tensor] | None = None
     ) -> None:
-        check_mel(store, recipe.mel, "the recipe")
-        if store.clip_samples != recipe.data.clip_samples:
-            raise UserError(
-                f"--store {store.path} holds clips of {store.clip_samples} samples, the recipe asks for "
-                f"{recipe.data.clip_samples}; prepare it again"
-            )
+        check_store(store, recipe)
+        if recipe.train.best_by == "val_stft":
+            raise UserError("train.best_by: val_stft is a vocoder's figure; use auto, val_mel or val_samples")
+        if recipe.train.best_by == "val_mel" and not recipe.encodes:
+            raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
         self.recipe, self.accelerator, self.store = recipe, accelerator, store
         clips = training_clips(store, recipe)
         stay, aside = hold_out(store.column("copy_of")[clips.clips], recipe.train.validation_share)
@@ -103,10 +104,27 @@ class VaeGanTask:
         counts = {name: parameter_count(network) for name, network in networks.items() if network is not None}
         return {name: count for name, count in counts.items() if count}
 
+    def data(self) -> str:
+        """The training data in words."""
+        return f"{len(self.clips)} training clips; controls: {', '.join(c.name for c in self.net.controls) or 'none'}"
+
+    def settled(self, done: int) -> bool:
+        """Whether validation figures after so many steps can be compared with later ones."""
+        return done >= self.recipe.train.growing * self.recipe.train.steps
+
+    @property
+    def best_by(self) -> str:
+        """The figure by which the best step is chosen, unless the recipe says."""
+        return "val_mel" if self.recipe.encodes else "val_samples"
+
+    def judged(self, step: int) -> bool:
+        """Whether discriminator features or scores reach the generator at this step."""
+        return schedule.judged(step, self.recipe)
+
     def step(self, step: int) -> Terms:
         """One step of both optimisers. Returns the loss terms as detached scalars of this rank."""
         recipe, t = self.recipe, self.recipe.train
-        self._set_learning_rate(step)
+        schedule.set_learning_rates(step, t, self.opt_g, self.adversary.optimizer)
         judged = schedule.judged(step, recipe)
         self.adversary.detail = schedule.detail(step, recipe)
         for net in (self.net, self.average):
@@ -187,12 +205,6 @@ class VaeGanTask:
             found = torch.stack([losses.kl_per_coordinate(m.float(), v.float()) for m, v in codes]).mean(dim=0)
         mean: Tensor = self.accelerator.reduce(found, reduction="mean")
         return mean
-
-    def _set_learning_rate(self, step: int) -> None:
-        factor, t = schedule.learning_rate_factor(step, self.recipe.train), self.recipe.train
-        for optimizer, peak in ((self.opt_g, t.learning_rate), (self.adversary.optimizer, t.disc_learning_rate)):
-            for group in optimizer.param_groups if optimizer is not None else ():
-                group["lr"] = peak * factor
 
     def cost(self, step: int) -> float:
         """What a step costs, relative to one with every network at work (0.29 s against 0.48 s on two cores)."""

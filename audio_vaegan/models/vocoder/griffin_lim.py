@@ -1,6 +1,4 @@
-"""Log-mel -> waveform. Griffin-Lim is the baseline and the fallback, behind the call that every vocoder has."""
-
-from typing import Protocol
+"""Griffin-Lim: the vocoder that needs no training, the baseline and the fallback."""
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +7,6 @@ from torch import Tensor, nn
 
 from audio_vaegan.config import MelConfig
 from audio_vaegan.mel import Mel
-
-
-class Vocoder(Protocol):
-    """Log-mel `[B, n_mels, T]` -> audio `[B, samples]`, for one MelConfig. Same mel, same samples."""
-
-    name: str
-    config: MelConfig
-
-    def __call__(self, log_mel: Tensor, samples: int) -> Tensor: ...
 
 
 class GriffinLim(nn.Module):
@@ -31,6 +20,7 @@ class GriffinLim(nn.Module):
     def __init__(self, config: MelConfig, iterations: int = 64) -> None:
         super().__init__()
         self.config, self.iterations = config, iterations
+        self.hash = ""
         self.mel = Mel(config)
 
     @torch.no_grad()
