@@ -38,6 +38,14 @@ def tone(midi: float, seconds: float = 0.5, harmonics: int = 6, decay: float = 0
     return (0.5 * x / np.abs(x).max()).astype(np.float32)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the workers start, so that they find librosa compiled."""
+    if not hasattr(config, "workerinput"):
+        from audio_vaegan.descriptors import load_librosa
+
+        load_librosa()
+
+
 def cli(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a verb in a process of its own, as a user does."""
     command = [sys.executable, "-m", "audio_vaegan.cli", *map(str, words)]

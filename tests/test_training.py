@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -364,3 +365,17 @@ def test_mistakes_of_a_training_command(tmp_path, tiny_recipe, tiny_store, mista
     assert says in mistake(
         "--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run", *change, train=True
     )
+
+
+def test_a_run_from_before_a_key_was_there_goes_on(tiny_run, tiny_recipe, tiny_store, tmp_path):
+    """What run.json does not name has its default; what it names differently is still refused."""
+    from audio_vaegan.cli import train_vaegan
+
+    run_folder = tmp_path / "run"
+    shutil.copytree(tiny_run, run_folder)
+    about = json.loads((run_folder / "run.json").read_text())
+    del about["recipe"]["vocoder"], about["recipe"]["train"]["monitor"]
+    (run_folder / "run.json").write_text(json.dumps(about))
+    words = ["--recipe", str(tiny_recipe), "--store", str(tiny_store), "--out", str(run_folder)]
+    assert train_vaegan(words) == 0
+    assert train_vaegan([*words, "--train.learning_rate", "1e-4"]) == 2

@@ -95,6 +95,23 @@ def test_the_inverse_of_the_stft_is_the_clip(name):
 # --- phases ---------------------------------------------------------------------------------------------------------
 
 
+def test_every_bin_follows_the_nearest_peak_of_its_own_frame():
+    g = torch.Generator().manual_seed(1)
+    magnitude = torch.rand(3, 40, 33, generator=g)
+    magnitude[0, 5] = torch.linspace(1, 0, 33)  # one peak at the lower end, one at the upper
+    magnitude[0, 6] = torch.linspace(0, 1, 33)
+    found = nearest_peaks(magnitude, 2)
+    for frame, own in zip(magnitude.flatten(0, 1), found.flatten(0, 1), strict=True):
+        peaks = [k for k in range(33) if frame[k] >= frame[max(0, k - 2) : k + 3].max()]
+        assert own.tolist() == [min(peaks, key=lambda p, k=k: (abs(p - k), p)) for k in range(33)]
+    magnitude[0, 0], magnitude[1, 7] = torch.nan, torch.nan  # frames without peaks leave the others alone
+    again = nearest_peaks(magnitude, 2)
+    assert again.min() >= 0 and again.max() < 33
+    fine = ~magnitude.isnan().any(dim=-1)
+    assert torch.equal(again[fine], found[fine])
+    assert nearest_peaks(torch.full((1, 2, 9), torch.nan), 2).shape == (1, 2, 9)
+
+
 def test_locked_phases_are_what_a_loop_over_frames_finds():
     g = torch.Generator().manual_seed(3)
     advance = 20 * torch.rand(2, 37, 50, generator=g) - 10
@@ -213,7 +230,7 @@ def test_every_part_of_the_network_learns_and_downhill():
         with torch.no_grad():
             for p in net.parameters():
                 p -= 0.002 * float(before) / size * p.grad
-        assert float(value()) < float(before)
+        assert float(value().detach()) < float(before.detach())
 
 
 def test_sizes_and_their_cost():
@@ -533,7 +550,8 @@ def test_two_processes_train_what_one_does(vocoder_run, recipe_file, tiny_store,
         for name in ("stft", "mel", "frequency", "disc", "adversarial", "feature"):
             if name in a:
                 assert b[name] == pytest.approx(a[name], rel=0.01), (a["step"], name)
-    assert two[0]["stft"] == pytest.approx(one[0]["stft"], rel=1e-5)
+    for name in ("stft", "mel", "frequency", "grad_g"):
+        assert two[0][name] == pytest.approx(one[0][name], rel=1e-4), name
 
 
 def test_micro_batches_make_the_same_step(recipe_file, tiny_store):
@@ -701,6 +719,25 @@ def test_a_stretch_of_some_clips_falls_silent(recipe_file, tiny_store):
     floor = np.log(1e-5)
     assert torch.equal(made[0].amin(dim=0) <= floor + 1e-5, real[0].amax(dim=0) <= floor + 1e-5)
     assert made.max() == pytest.approx(np.log(10), abs=1e-5)  # 20 dB
+
+
+def test_some_clips_are_replaced_by_noise_which_no_model_decodes(recipe_file, tiny_store, tiny_run):
+    still = ["--vocoder.silence", "0", "--vocoder.noise"]
+    (plain,), (some,), (every,) = (
+        make_task(recipe_file, tiny_store, *still, n).feed.parts(3) for n in ("0", "0.5", "1")
+    )
+    replaced = (some.audio != plain.audio).any(dim=1)
+    assert 0 < replaced.sum() < len(replaced)
+    assert torch.equal(some.audio[replaced], every.audio[replaced])
+    assert (every.audio != plain.audio).any(dim=1).all()
+    halves = [10 * a.square().mean(dim=1).log10() for a in every.audio.split(4096, dim=1)]
+    assert all((h > -62).all() and (h < -8).all() for h in halves)
+    assert (halves[0] - halves[1]).abs().max() < 4  # steady
+
+    recipe = load_recipe(recipe_file, [*still, "1", "--vocoder.decoded_share", "1"])
+    task = VocoderTask(recipe, Store(tiny_store), make_accelerator(recipe), load_bundle(tiny_run))
+    (pair,) = task.feed.parts(3)
+    assert torch.equal(pair.mel, task.mel(pair.audio))
 
 
 def test_the_pages_of_a_model_name_its_vocoder(tiny_run, tiny_store, vocoder_run, tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from audio_vaegan.descriptors.envelope import decay, duration, envelope, log_attack_time
-from audio_vaegan.descriptors.judge import pyin, sounding_middle
+from audio_vaegan.descriptors.judge import load_librosa, pyin, sounding_middle
 from audio_vaegan.descriptors.loudness import loudness, peak
 from audio_vaegan.descriptors.notes import note_number
 from audio_vaegan.descriptors.onsets import onset_rate, onsets
@@ -37,6 +37,7 @@ __all__ = [
     "Descriptor",
     "Pitch",
     "hz_to_midi",
+    "load_librosa",
     "measure",
     "midi_to_hz",
     "note_number",

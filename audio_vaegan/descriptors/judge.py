@@ -22,6 +22,12 @@ def sounding_middle(audio: NDArray[np.float32], sample_rate: int, seconds: float
     return audio[start : start + size]
 
 
+def load_librosa() -> None:
+    """Load librosa's compiled functions; the first time on a machine they are compiled (12 s). For one process to do
+    before several do at once: numba's cache of ufuncs mixes what they write, and they crash (numba issue 10128)."""
+    _ = librosa.pyin  # librosa loads its parts when they are first named
+
+
 def pyin(audio: NDArray[np.float32], sample_rate: int, f_min: float = 32.0, f_max: float | None = None) -> float:
     """Pitch of one clip by probabilistic YIN (Mauch & Dixon 2014; librosa): median over the voiced frames of the
     sounding middle, in MIDI semitones. NaN where fewer than a third of the frames are voiced.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from audio_vaegan.descriptors import pyin, sounding_middle
+from audio_vaegan.descriptors import load_librosa, pyin, sounding_middle
 
 WITHIN = 50.0  # cents
 REACH = 60.0  # cents by which refining may move an estimate
@@ -76,6 +76,7 @@ class Judge:
     """A pool of processes that measure pitch. Use as a context manager."""
 
     def __init__(self, workers: int = 2) -> None:
+        load_librosa()
         self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _quiet)  # no fork beside torch's threads
 
     def __enter__(self) -> "Judge":

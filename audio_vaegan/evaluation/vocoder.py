@@ -158,12 +158,12 @@ def _copy_all(
 
 def _speeds(methods: dict[str, Vocoder], store: Store, rows: Rows, passes: int) -> dict[str, float]:
     """Seconds of audio a second of copying, mel to audio, a batch of 32 clips at a time: the median of some passes
-    after one that does not count."""
+    after one that does not count. The methods take turns, so that a machine's slow minute slows them alike."""
     log_mel = Mel(store.mel)(torch.from_numpy(store.read(np.resize(rows, BATCH))))
     spent: dict[str, list[float]] = {name: [] for name in methods}
     with tqdm(total=len(methods) * (passes + 1), desc="speed", unit="pass", leave=False, delay=1) as bar:
-        for name, method in methods.items():
-            for _ in range(passes + 1):
+        for _ in range(passes + 1):
+            for name, method in methods.items():
                 began = time.perf_counter()
                 _copies(method, log_mel, store.clip_samples)
                 spent[name].append(time.perf_counter() - began)

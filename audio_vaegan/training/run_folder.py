@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from pydantic import ValidationError
 
 from audio_vaegan.config import FREE, Recipe
 from audio_vaegan.errors import UserError
@@ -33,7 +34,8 @@ def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accel
         theirs: Any = read_json(run / "run.json", "--out")
         if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
             raise UserError(f"--out {run}: damaged (run.json); choose another --out")
-        differences = [text for key, text in _differences(theirs["recipe"], mine["recipe"]) if key not in FREE]
+        known = _whole(theirs["recipe"])
+        differences = [text for key, text in _differences(known, mine["recipe"]) if key not in FREE]
         differences += [words for key, words in MADE_OF.items() if theirs.get(key) != mine.get(key)]
         if differences:
             raise UserError(
@@ -47,6 +49,14 @@ def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accel
         mark(run, "run")
         write_json(run / "run.json", mine)
     accelerator.wait_for_everyone()
+
+
+def _whole(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with the defaults of keys that came after it was written."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[tuple[str, str]]:

@@ -19,7 +19,6 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle
 from audio_vaegan.models.critic import parameter_count
-from audio_vaegan.models.vocoder.contract import check_contract
 from audio_vaegan.models.vocoder.discriminators import VocoderDiscriminator
 from audio_vaegan.models.vocoder.network import Synthesis, VocoderNetwork
 from audio_vaegan.models.vocoder.saved import FILE, TrainedVocoder, multiply_adds, network_shape, save_vocoder
@@ -65,7 +64,6 @@ class VocoderTask:
         torch.manual_seed(recipe.seed)  # the networks of a seed start alike, whatever was built before
         network = VocoderNetwork(recipe.mel, recipe.vocoder)
         if start is not None:
-            check_contract(start.config, recipe.mel, "of --start-from", "the recipe")
             if network_shape(start.network.size) != network_shape(recipe.vocoder):
                 raise UserError(
                     f"--start-from: that vocoder's network is {network_shape(start.network.size)}, the recipe's "

@@ -108,6 +108,8 @@ class VocoderFeed:
         audio = audio * 10 ** (gain_db / 20) * ~silent
         mel = self._changed(mel, gain_db, silent)
         chosen = draws[:, 6] < self.recipe.vocoder.decoded_share
+        if noise is not None:  # it has no label under which a model could decode it
+            chosen &= noise[:, 0].isnan()
         return Pair(audio, torch.where(chosen[:, None, None], mel, self.mel(audio)), start)
 
     def _noise(self, batch: int, g: torch.Generator) -> Tensor:

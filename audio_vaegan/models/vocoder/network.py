@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audio_vaegan.config import MelConfig, VocoderConfig
@@ -98,12 +97,12 @@ class VocoderNetwork(nn.Module):
     def _spectrum(self, written: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         louder, advance, offset = written.float().chunk(3, dim=-1)
         mel = (self.mel.expand(log_mel.float()) - 1.0001 * self.config.floor).clamp_min(0).transpose(1, 2)
-        magnitude = self._start(mel) * (LOUDEST - F.softplus(LOUDEST - louder)).exp()
+        magnitude = self._start(mel) * (math.exp(LOUDEST) * torch.sigmoid(louder - LOUDEST))
         advance = 3 * advance
         peaks = nearest_peaks(magnitude.detach(), self.radius)
-        phase = lock_phases(advance + self.centre, peaks) + offset
-        # Never a negative magnitude instead of the turn: polar's gradient is for none.
-        return torch.polar(magnitude, phase + self.turn), advance, mel
+        phase = lock_phases(advance + self.centre, peaks) + offset + self.turn
+        # Not torch.polar: on a CPU that is three times as slow.
+        return torch.complex(magnitude * phase.cos(), magnitude * phase.sin()), advance, mel
 
     def _scaled(self, log_mel: Tensor) -> Tensor:
         """The mel in about [-1, 3] of any MelConfig."""
@@ -130,8 +129,10 @@ class VocoderNetwork(nn.Module):
         sounds = (mel.amax(dim=-1, keepdim=True) > 0).float()
         for _ in range(CORRECTIONS if whole > c.n_fft else 0):
             spectrum = self.mel.spectrum(inverse_stft(spectrum, self.window, c, whole)).transpose(1, 2)
-            found = spectrum.abs() if c.power == 1 else spectrum.abs().square()
+            square = torch.view_as_real(spectrum).square()
+            found = square[..., 0].add_(square[..., 1])  # a third of the time that abs takes
+            found = found.sqrt_() if c.power == 1 else found
             lacks = (mel / (found @ self.mel.basis).clamp_min(c.floor)).pow(1 / c.power)
             gains = (lacks.clamp_(*GAINS).log_().mul_(RELAXATION) @ self.spread).exp_().mul_(sounds)
-            spectrum.mul_(gains)  # in place: fresh memory is what costs most here
+            torch.view_as_real(spectrum).mul_(gains.unsqueeze(-1))  # in place: fresh memory is what costs most here
         return inverse_stft(spectrum, self.window, c, samples)

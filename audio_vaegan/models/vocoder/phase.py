@@ -25,18 +25,17 @@ def nearest_peaks(magnitude: Tensor, radius: int) -> Tensor:
     Shape: `[B, T, K]` -> indices `[B, T, K]` into the last axis.
     """
     bins = magnitude.shape[-1]
-    index = torch.arange(bins, device=magnitude.device)
     peak = magnitude >= F.max_pool1d(magnitude, 2 * radius + 1, 1, radius)
-    peak[..., 0] |= ~peak.any(dim=-1)  # NaN has no peaks: it must reach the loss, where it is reported
-    # All peaks in one ascending list, frame after frame; the last one at or below a bin is the so many-th of them.
+    # All peaks in one ascending list, frame after frame. Each reigns from its frame's start, or halfway from the peak
+    # before, to where the next one's reign begins.
     places = peak.flatten().nonzero().squeeze(1)
-    last = peak.flatten().cumsum(0).view(peak.shape) - 1
-    first = torch.arange(0, peak.numel(), bins, device=index.device).view(*peak.shape[:-1], 1)
-    below = places[last.clamp_min(0)] - first
-    above = places[(last + 1).clamp_max(len(places) - 1)] - first
-    # Beyond the ends of the frame lie the peaks of other frames.
-    nearer = (index - below <= above - index) | (above >= bins) | (above < index)
-    return torch.where(nearer & (below >= 0) & (below <= index), below, above)
+    if not len(places):  # NaN has no peaks: it must reach the loss, where it is reported
+        return torch.zeros_like(peak, dtype=torch.long)
+    frame, place = places // bins, places % bins
+    begins = (places[1:] + places[:-1]) // 2 + 1
+    begins = torch.where(frame[1:] == frame[:-1], begins, frame[1:] * bins)
+    ends = F.pad(begins, (0, 1), value=peak.numel())
+    return place.repeat_interleave(torch.diff(ends, prepend=ends.new_zeros(1)), output_size=peak.numel()).view_as(peak)
 
 
 def lock_phases(advance: Tensor, peaks: Tensor) -> Tensor:
@@ -49,13 +48,14 @@ def lock_phases(advance: Tensor, peaks: Tensor) -> Tensor:
     Shape: `[B, T, K]` and indices `[B, T, K]` -> `[B, T, K]` in radians.
     """
     phase, came_from = wrap(advance).gather(-1, peaks), peaks
-    distance = 1
-    while distance < phase.shape[1]:
+    rounds = (phase.shape[1] - 1).bit_length()
+    for turn in range(rounds):
+        distance = 2**turn
         start = came_from[:, distance:]
         later = phase[:, distance:] + phase[:, :-distance].gather(-1, start)
-        if distance % 3 == 2:  # every second round: no angle grows so large that it loses precision
+        if turn % 2:  # often enough that no angle grows so large as to lose precision
             later = wrap(later)
         phase = torch.cat([phase[:, :distance], later], dim=1)
-        came_from = torch.cat([came_from[:, :distance], came_from[:, :-distance].gather(-1, start)], dim=1)
-        distance *= 2
+        if turn < rounds - 1:
+            came_from = torch.cat([came_from[:, :distance], came_from[:, :-distance].gather(-1, start)], dim=1)
     return phase

@@ -20,7 +20,7 @@ from audio_vaegan.version import __version__
 FILE = "vocoder.safetensors"
 HEADER = "audio-vaegan vocoder"
 VERSION = 1
-FRAMES = 1024
+FRAMES = 512
 
 
 class TrainedVocoder(nn.Module):
