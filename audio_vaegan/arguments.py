@@ -1,13 +1,31 @@
 """What the command lines share: a parser whose mistakes are one line, its help, and types of arguments."""
 
 import argparse
-from typing import NoReturn
+import math
+import re
+from pathlib import Path
+from typing import Any, NoReturn
 
 from audio_vaegan.errors import UserError
 
+CONTROLS = {  # every control and the unit of its descriptor; reading that there would import torch
+    "pitch": "semitones (MIDI)",
+    "loudness": "LUFS",
+    "brightness": "semitones re 440 Hz",
+    "noisiness": "dB",
+    "attack": "log10 s",
+    "decay": "dB/s",
+    "onset_rate": "1/s",
+}
+HINTS = {"pitch": "60 is C4", "brightness": "12 is 880 Hz", "attack": "-2 is 10 ms"}
+
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are one line too."""
+    """A command line whose mistakes are one line too, and whose values may be negative: -3, -1e-2, -5:15."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"^-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see: {self.prog} --help)")
@@ -36,6 +54,29 @@ def midi(text: str) -> tuple[int, ...]:
     return values
 
 
+def number_or_range(text: str) -> float | tuple[float, float]:
+    """`"60"` -> 60.0; `"-5:15"` -> (-5.0, 15.0)."""
+    try:
+        first, *rest = [float(part) for part in text.split(":")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or a range LOW:HIGH") from None
+    if len(rest) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a range has two ends, LOW:HIGH")
+    return (first, rest[0]) if rest else first
+
+
+def named_amount(text: str) -> tuple[str, float]:
+    """`"brass=-1.5"` -> ("brass", -1.5)."""
+    name, _, amount = text.rpartition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=AMOUNT, like brass=1")
+    return name, value
+
+
 def port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r}: a port lies in 1 ... 65535")
@@ -45,3 +86,70 @@ def port(text: str) -> int:
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default else action.help
+
+
+def out_words(p: argparse.ArgumentParser, what: str, overwrites: str = "") -> None:
+    p.add_argument("--out", type=Path, required=True, help=what)
+    p.add_argument(
+        "--overwrite", action="store_true", help=overwrites or "replace what an earlier run of this program wrote there"
+    )
+
+
+def sound_out_words(p: argparse.ArgumentParser) -> None:
+    out_words(p, "the WAV file to write", "replace an existing file")
+
+
+def vocoder_words(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--vocoder",
+        default="auto",
+        help="auto (the model's own, else the package's for its mel, else griffin-lim), griffin-lim, a file, a run of "
+        "train_vocoder.py, a folder with a published checkpoint, or its hub id",
+    )
+
+
+def _flags(prefix: str, name: str) -> list[str]:
+    """`--set-onset-rate`, and as the recipe spells it, `--set-onset_rate`."""
+    return list(dict.fromkeys(f"--{prefix}{spelt}" for spelt in (name.replace("_", "-"), name)))
+
+
+def control_words(p: argparse.ArgumentParser) -> None:
+    """A flag for each control: what new sounds shall have."""
+    group = p.add_argument_group(
+        "controls",
+        "of those that the model was trained with: numbers, repeated over the sounds, or a range LOW:HIGH to draw from",
+    )
+    for name, unit in CONTROLS.items():
+        group.add_argument(
+            *_flags("", name), dest=name, type=number_or_range, nargs="+", metavar="VALUE", help=_unit(name, unit)
+        )
+
+
+def change_words(p: argparse.ArgumentParser) -> None:
+    """Two flags for each control: what a sound is moved by, or to; and directions."""
+    group = p.add_argument_group("changes", "several at once; of controls, those that the model was trained with")
+    for name, unit in CONTROLS.items():
+        step = unit.split(" (")[0].split(" re ")[0].replace("LUFS", "LU")
+        group.add_argument(
+            *_flags("", name), dest=name, type=float, metavar="AMOUNT", help=f"{step} to move by, like +3 or -0.5"
+        )
+    for name, unit in CONTROLS.items():
+        group.add_argument(
+            *_flags("set-", name),
+            dest=f"set_{name}",
+            type=float,
+            metavar="VALUE",
+            help=f"set to, in {_unit(name, unit)}",
+        )
+    group.add_argument(
+        "--move",
+        type=named_amount,
+        nargs="+",
+        action="extend",
+        metavar="NAME=AMOUNT",
+        help="move along a direction that was fitted after training, like brass=1",
+    )
+
+
+def _unit(name: str, unit: str) -> str:
+    return f"{unit}; {HINTS[name]}" if name in HINTS else unit

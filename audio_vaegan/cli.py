@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from audio_vaegan import verbs
-from audio_vaegan.arguments import Help, Parser, midi, port
+from audio_vaegan.arguments import (
+    Help,
+    Parser,
+    change_words,
+    control_words,
+    midi,
+    out_words,
+    port,
+    sound_out_words,
+    vocoder_words,
+)
 from audio_vaegan.config import DataConfig
 from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.recipe import split_overrides
@@ -18,20 +28,6 @@ INTERRUPTED = 130
 OUT_OF_MEMORY = (
     "error: out of memory; smaller clips or batches help: --data.clip_samples, --train.batch_size, --train.accumulate"
 )
-
-
-def _out(p: argparse.ArgumentParser, what: str) -> None:
-    p.add_argument("--out", type=Path, required=True, help=what)
-    p.add_argument("--overwrite", action="store_true", help="replace what an earlier run of this program wrote there")
-
-
-def _vocoder(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--vocoder",
-        default="auto",
-        help="auto (the model's own, else the package's for its mel, else griffin-lim), griffin-lim, a file, a run of "
-        "train_vocoder.py, a folder with a published checkpoint, or its hub id",
-    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,27 +68,66 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--sample-rate", type=int, default=16000, help="Hz")
     p.add_argument("--gain", type=float, default=0.4, help="FluidSynth's gain; too large a one is refused, not clipped")
     p.add_argument("--format", choices=("flac", "wav"), default="flac", help="16 bit, mono")
-    _out(p, "a new folder: examples.json and audio/")
+    out_words(p, "a new folder: examples.json and audio/")
 
     p = verb("generate", verbs.generate, "new sounds from a trained model")
     p.add_argument("model", type=Path, help="bundle or run folder")
-    p.add_argument("--count", type=int, default=16, help="how many sounds")
-    p.add_argument("--pitch", type=float, nargs="+", help="MIDI; one for all, or a list that is repeated")
+    p.add_argument("--count", type=int, help="how many sounds (default: 16)")
+    control_words(p)
     p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
+    p.add_argument("--keyboard", type=midi, metavar="FIRST:LAST", help="MIDI keys: one timbre, for samplers")
+    p.add_argument("--like", type=Path, metavar="FILE", help="a sound whose timbre the --keyboard has, not the seed's")
     p.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
     p.add_argument("--truncation", type=float, default=1.0, help="deviation of the timbre prior; less is safer")
-    _vocoder(p)
-    _out(p, "a new folder of WAV files, with metadata.jsonl")
+    p.add_argument(
+        "--prior",
+        choices=("auto", "fitted", "normal"),
+        default="auto",
+        help="where timbres are drawn: fitted to real sounds, N(0, I), or the first that there is",
+    )
+    p.add_argument("--closed-loop", action="store_true", help="measure what is asked for, and correct it; takes longer")
+    vocoder_words(p)
+    out_words(p, "a new folder of WAV files, with metadata.jsonl")
 
     p = verb("edit", verbs.edit, "change a sound's controls, keep its timbre")
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("input", type=Path, help="a sound file")
-    p.add_argument("--pitch", type=float, help="semitones to move by, like +7 or -3.5")
-    p.add_argument("--set-pitch", type=float, help="MIDI pitch to move to, like 60")
+    change_words(p)
+    p.add_argument("--closed-loop", action="store_true", help="measure what became of it, and correct it; takes longer")
     p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
-    _vocoder(p)
-    p.add_argument("--out", type=Path, required=True, help="the WAV file to write")
-    p.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    vocoder_words(p)
+    sound_out_words(p)
+
+    p = verb("morph", verbs.morph, "sounds on the way from one sound to another")
+    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("first", type=Path, help="the sound file where it begins")
+    p.add_argument("second", type=Path, help="the sound file where it ends")
+    p.add_argument("--steps", type=int, default=9, help="how many sounds, both ends included")
+    p.add_argument("--sweep", action="store_true", help="also all of them as one sound, sweep.wav")
+    vocoder_words(p)
+    out_words(p, "a new folder of WAV files, with metadata.jsonl")
+
+    p = verb("transfer", verbs.transfer, "the timbre of one sound under the pitch and envelope of another")
+    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("timbre", type=Path, help="the sound file that gives timbre, brightness and noisiness")
+    p.add_argument("envelope", type=Path, help="the one that gives pitch, loudness, attack, decay, onset rate, length")
+    vocoder_words(p)
+    sound_out_words(p)
+
+    p = verb("fit-controls", verbs.fit_controls, "fit a trained model's prior, calibrate its controls, measure them")
+    p.add_argument("model", type=Path, help="bundle or run folder; controls.json is written into it")
+    p.add_argument("--store", type=Path, required=True, help="the one that it was trained on")
+    p.add_argument("--clips", type=int, default=32, help="at most so many a split; more is surer and slower")
+    vocoder_words(p)
+
+    p = verb("directions", verbs.directions, "fit directions of the latent: sliders for any label, or for none")
+    p.add_argument("model", type=Path, help="bundle or run folder; the directions are written into it")
+    p.add_argument(
+        "--store", type=Path, required=True, help="folder made by prepare; its labels are what can be fitted"
+    )
+    p.add_argument("--attribute", nargs="+", default=(), help="descriptors, columns of labels.csv, classes like brass")
+    p.add_argument("--method", choices=("joint", "svm", "mean"), default="joint", help="which of those shown is kept")
+    p.add_argument("--pca", type=int, default=0, help="so many principal components, pc1 ..., without labels")
 
     p = verb(
         "evaluate",
@@ -103,16 +138,17 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--clips", type=int, help="at most so many clips a split; all if not given")
     p.add_argument("--samples", type=int, default=128, help="sampled sounds to judge")
-    _vocoder(p)
-    _out(p, "a new folder: report.html, report.json, audio/")
+    p.add_argument("--controls", action="store_true", help="also every control: error, leakage, range, open and closed")
+    p.add_argument("--methods", action="store_true", help="with --controls: against directions fitted after training")
+    vocoder_words(p)
+    out_words(p, "a new folder: report.html, report.json, audio/")
 
     p = verb("vocode", verbs.vocode, "a sound through mel and vocoder and back: the ceiling of a model")
     p.add_argument("input", type=Path, help="a sound file of any length")
     p.add_argument("--model", type=Path, help="bundle or run folder, for its mel and its own vocoder")
     p.add_argument("--mel", help="mel preset, where there is no --model; the named vocoder's, else notes-16k-128")
-    _vocoder(p)
-    p.add_argument("--out", type=Path, required=True, help="the WAV file to write")
-    p.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    vocoder_words(p)
+    sound_out_words(p)
 
     p = verb(
         "evaluate-vocoder",
@@ -123,14 +159,14 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--split", choices=("held-out", "all"), default="held-out", help="which clips")
     p.add_argument("--clips", type=int, help="at most so many, spread evenly; all if not given")
-    _out(p, "a new folder: report.html, report.json, audio/")
+    out_words(p, "a new folder: report.html, report.json, audio/")
 
     p = verb("compare", verbs.compare, "several models on the same held-out sounds: pictures and sounds side by side")
     p.add_argument("models", nargs="+", type=Path, help="run folders; their names become the columns")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     p.add_argument("--clips", type=int, default=4, help="how many clips and samples")
-    _vocoder(p)
-    _out(p, "a new folder: reconstructed.png, sampled.png, audio/, compare.json")
+    vocoder_words(p)
+    out_words(p, "a new folder: reconstructed.png, sampled.png, audio/, compare.json")
 
     p = verb("bench", verbs.bench, "clips a second and memory of the training options on this machine")
     p.add_argument("--recipe", type=Path, required=True, help="YAML file")
@@ -142,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("demo", verbs.demo, "a page in the browser that plays a model")
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("--port", type=port, default=7860, help="on localhost")
-    _vocoder(p)
+    vocoder_words(p)
 
     p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
@@ -167,7 +203,7 @@ def _prepare_words(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--dry-run", action="store_true", help="only the report, in OUT.report")
     p.add_argument("--workers", type=int, help="processes; as many as there are cores if not given")
-    _out(p, "the store, a new folder; one that is there, made by the same recipe, grows by the files that are new")
+    out_words(p, "the store, a new folder; one that is there, made by the same recipe, grows by the files that are new")
 
 
 def prepare(argv: Sequence[str] | None = None, **team: Any) -> int:

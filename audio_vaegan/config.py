@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Held = Annotated[float, Field(ge=0, le=0.9)]
 Decibel = Annotated[float, Field(ge=-200, le=0)]
 Channel = Literal["mean", "left", "right", "loudest"]  # how several channels become one
+ControlName = Literal["pitch", "loudness", "brightness", "noisiness", "attack", "decay", "onset_rate"]
 
 
 class Section(BaseModel):
@@ -134,12 +135,23 @@ class AugmentConfig(Section):
     gain_db: Annotated[float, Field(ge=0, le=60)] = 0.0  # louder or softer by up to so much
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # later by up to so much of a clip
     semitones: Annotated[float, Field(ge=0, le=24)] = 0.0  # resampled to sound up to so much higher or lower
+    # What follows changes one quality of a sound and leaves the rest, so that controls are learned apart; all controls
+    # but the pitch are measured anew. Half of the clips each.
+    tilt: Annotated[float, Field(ge=0, le=24)] = 0.0  # dB an octave: darker or brighter by up to so much
+    fade: Annotated[float, Field(ge=0, le=10)] = 0.0  # seconds: faded in over up to so long
+    damp: Annotated[float, Field(ge=0, le=1000)] = 0.0  # dB/s: dies away by up to so much faster
+    hiss: Annotated[float, Field(ge=0, le=60)] = 0.0  # dB: noise under the sound, from 60 to 60 - hiss below it
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether sounds are changed in ways that only a meter can tell."""
+        return bool(self.tilt or self.fade or self.damp or self.hiss)
 
 
 class ModelConfig(Section):
     """The networks. Widths and depths are frame-rate ConvNeXt stacks with mel bins as channels."""
 
-    controls: tuple[Literal["pitch"], ...] = ("pitch",)
+    controls: tuple[ControlName, ...] = ("pitch",)  # descriptors that become named coordinates of the latent
     class_label: str | None = None  # a label of the store (like folder, instrument_family_str) to condition on
     attention_heads: Annotated[int, Field(ge=0, le=64)] = 0  # > 0: self-attention over time in encoder and generator
     timbre_dim: Size = 64
@@ -160,6 +172,8 @@ class ModelConfig(Section):
             raise ValueError(f"attention_heads must divide width {self.width}, got {self.attention_heads}")
         if self.class_label == "pitch":
             raise ValueError("class_label: pitch is no class; it is a control of its own (model.controls)")
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"controls names one twice: {', '.join(self.controls)}")
         return self
 
 

@@ -1,39 +1,38 @@
-"""The verbs `generate` and `edit`: sounds of a model, as files."""
+"""The verb `generate`: new sounds of a model, as files."""
 
-import json
-import warnings
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import check_out_sound, new_folder
-from audio_vaegan.sound_model import BATCH, Clip, SoundModel
+from audio_vaegan.files import new_folder
+from audio_vaegan.sound_model import BATCH, SoundModel
+from audio_vaegan.sound_model.writing import Asked, Wanted, check_draw, row, shown, wanted, write_sound
 
 
 def generate(
     path: Path,
     out: Path,
-    count: int,
-    asked: dict[str, list[float] | list[str]],
-    seed: int,
-    truncation: float,
-    overwrite: bool,
+    asked: Asked,
+    *,
+    count: int = 16,
+    seed: int = 0,
+    truncation: float = 1.0,
+    prior: str = "auto",
+    closed_loop: bool = False,
+    overwrite: bool = False,
     vocoder: str = "auto",
 ) -> int:
     """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model).
 
-    `asked` holds the values of each control, repeated over the sounds; "class" stands for the model's class label.
+    `asked` holds the values of each control, repeated over the sounds, or a pair (low, high) to draw evenly between;
+    "class" stands for the model's class label.
     """
     if not 1 <= count <= 1_000_000:
         raise UserError(f"--count must lie in 1 ... 1000000, got {count}")
-    if not 0 <= seed < 2**63:
-        raise UserError(f"--seed must lie in 0 ... 2^63 - 1, got {seed}")
+    check_draw(seed, truncation)
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
-    asked = {_control_name(model, name): values for name, values in asked.items()}
-    model.check(**asked)
+    values = wanted(model, asked)
     with (
         new_folder(out, "sounds", overwrite) as folder,
         (folder / "metadata.jsonl").open("w") as rows,
@@ -41,81 +40,17 @@ def generate(
     ):
         for first in range(0, count, BATCH):
             items = range(first, min(first + BATCH, count))
-            now: Any = {name: [values[i % len(values)] for i in items] for name, values in asked.items()}
-            clip = model.sample(len(items), seed=seed, first=first, truncation=truncation, **now)
+            now: Wanted = {
+                name: [value[i % len(value)] for i in items] if isinstance(value, list) else value
+                for name, value in values.items()
+            }
+            clip = model.sample(
+                len(items), seed=seed, first=first, truncation=truncation, prior=prior, closed_loop=closed_loop, **now
+            )
             for k, i in enumerate(items):
-                rows.write(json.dumps(_write(folder, model, clip, k, i, seed, truncation)) + "\n")
+                pitch = shown(model, "pitch", float(clip.controls["pitch"][k])) if "pitch" in clip.controls else None
+                file = f"{i:05d}.wav" if pitch is None else f"{i:05d}-pitch{pitch:g}.wav"
+                write_sound(folder / file, model, clip, k, f"seed {seed} item {i}")
+                rows.write(row(model, clip, k, file, seed=seed, item=i, truncation=truncation, prior=prior))
             bar.update(len(items))
     return count
-
-
-def _control_name(model: SoundModel, name: str) -> str:
-    if name != "class":
-        return name
-    found = [c.name for c in model.controls.values() if c.classes]
-    if not found:
-        raise UserError("--class: this model was trained without classes (model.class_label)")
-    return found[0]
-
-
-def _write(
-    folder: Path, model: SoundModel, clip: Clip, k: int, item: int, seed: int, truncation: float
-) -> dict[str, Any]:
-    """Write one sound of a batch. Returns its row."""
-    values = {name: model.controls[name].show(round(float(v[k]), 4)) for name, v in clip.controls.items()}
-    numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
-    file = f"{item:05d}" + "".join(f"-{name}{value:g}" for name, value in numbers.items()) + ".wav"
-    write(folder / file, clip.audio[k].numpy(), model.sample_rate, f"model {model.hash[:12]} seed {seed} item {item}")
-    return {
-        "file_name": file,
-        **{f"{name}_requested": v for name, v in values.items()},
-        **{f"{name}_unit": c.unit for name, c in model.controls.items()},
-        "seed": seed,
-        "item": item,
-        "truncation": truncation,
-        "model_hash": model.hash,
-        "vocoder": model.vocoder_title,
-        "synthetic": True,
-    }
-
-
-def edit_file(
-    path: Path,
-    sound_path: Path,
-    out: Path,
-    shift: float | None,
-    target: float | None,
-    input_pitch: float | None,
-    overwrite: bool,
-    vocoder: str = "auto",
-) -> str:
-    """Write `sound_path` with its pitch moved by `shift` or to `target` (semitones). Returns what was achieved."""
-    if input_pitch is not None and not 0 <= input_pitch <= 127:
-        raise UserError(f"--input-pitch must lie in 0 ... 127 (MIDI), got {input_pitch:g}")
-    check_out_sound(out, sound_path, overwrite)
-    model = SoundModel.from_pretrained(path, vocoder=vocoder)
-    known = {} if input_pitch is None else {"pitch": input_pitch}
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always", UserWarning)
-        sound = model.encode(sound_path, **known)
-    result = model.edit(
-        sound,
-        shift={} if shift is None else {"pitch": shift},
-        set={} if target is None else {"pitch": target},
-    )
-    write(out, result.audio[0, : int(sound.samples[0])].numpy(), model.sample_rate, f"model {model.hash[:12]}")
-    lines = [
-        f"{name}: input {float(sound.controls[name]):.2f}, requested {float(result.requested[name]):.2f}, "
-        f"measured {float(result.achieved[name]):.2f} {control.unit}"
-        if not control.classes
-        else f"{name}: {control.show(float(result.requested[name]))} (the model's own guess)"
-        for name, control in model.controls.items()
-    ]
-    return "\n".join(
-        [
-            *(f"note: {n.message}" for n in notes),
-            *(["note: no change was asked; this is the plain reconstruction"] if shift is target is None else []),
-            *lines,
-            f"written: {out} (AI-generated, vocoder: {model.vocoder_title})",
-        ]
-    )

@@ -22,12 +22,12 @@ def quickstart(out: Path) -> int:
     store, run, sounds, report = (str(out / n) for n in ("store", "run", "sounds", "report"))
     steps: list[tuple[str, list[str], Path]] = [
         (
-            "1/4 prepare the bundled notes",
+            "1/5 prepare the bundled notes",
             _verb("prepare", str(recipes / "notes"), "--recipe", recipe, "--out", store),
             out / "store",
         ),
         (
-            "2/4 train the VAE-GAN (10 to 15 minutes on two cores; Ctrl-C stops it, the same command goes on)",
+            "2/5 train the VAE-GAN (10 to 15 minutes on two cores; Ctrl-C stops it, the same command goes on)",
             [
                 sys.executable,
                 str(recipes / "train_vaegan.py"),
@@ -41,12 +41,17 @@ def quickstart(out: Path) -> int:
             out / "run" / "bundle",
         ),
         (
-            "3/4 generate 32 sounds at asked pitches",
+            "3/5 fit the controls: prior, calibration, leakage",
+            _verb("fit-controls", run, "--store", store, "--clips", "16"),
+            out / "run" / "bundle" / "controls.json",
+        ),
+        (
+            "4/5 generate 32 sounds at asked pitches",
             _verb("generate", run, "--count", "32", "--pitch", *PITCHES, "--seed", "7", "--out", sounds),
             out / "sounds",
         ),
         (
-            "4/4 measure, and write the report",
+            "5/5 measure, and write the report",
             _verb("evaluate", run, "--store", store, "--out", report),
             out / "report",
         ),
@@ -70,8 +75,9 @@ Done in {(time.monotonic() - began) / 60:.1f} minutes.
   look:   {out / "report" / "report.html"}   (open it in a browser: pictures, players, measured pitch)
   listen: {out / "sounds"}
 Next:
-  audio-vaegan generate {run} --count 8 --pitch 60 --seed 1 --out more
-  audio-vaegan edit {run} YOUR.wav --pitch +7 --out up.wav
+  audio-vaegan generate {run} --count 8 --pitch 60 --brightness 10:20 --seed 1 --out more
+  audio-vaegan edit {run} YOUR.wav --pitch +7 --brightness -5 --closed-loop --out up.wav
+  audio-vaegan evaluate {run} --store {store} --controls --out controls-report
   audio-vaegan demo {run}
   audio-vaegan prepare YOUR_FOLDER --recipe {recipe} --out my-store
 """

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from typing import Any
 
-from audio_vaegan.arguments import midi
+from audio_vaegan.arguments import CONTROLS, midi
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.files import share
 
@@ -96,27 +96,93 @@ def render(args: argparse.Namespace) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     from audio_vaegan.generate import generate as write_sounds
+    from audio_vaegan.keyboard import keyboard
 
-    asked = {name: values for name, values in (("pitch", args.pitch), ("class", args.classes)) if values}
-    count = write_sounds(
-        args.model, args.out, args.count, asked, args.seed, args.truncation, args.overwrite, args.vocoder
-    )
-    print(f"{count} sounds in {args.out}")
+    given: dict[str, Any] = {name: getattr(args, name) for name in CONTROLS} | {"class": args.classes}
+    asked = {name: values for name, values in given.items() if values}
+    names = ("seed", "truncation", "prior", "closed_loop", "overwrite", "vocoder")
+    how = {name: getattr(args, name) for name in names}
+    if args.keyboard is None:
+        if args.like is not None:
+            raise UserError("--like goes with --keyboard; to change a sound file: audio-vaegan edit")
+        count = write_sounds(args.model, args.out, asked, count=16 if args.count is None else args.count, **how)
+        print(f"{count} sounds in {args.out}")
+        return 0
+    if args.count is not None:
+        raise UserError("--count and --keyboard: there is one sound a key; give one of the two")
+    notes = keyboard(args.model, args.out, args.keyboard, asked, like=args.like, **how)
+    _say(*notes, f"{len(set(args.keyboard))} keys in {args.out}, for samplers: {args.out / 'instrument.sfz'}")
     return 0
 
 
 def edit(args: argparse.Namespace) -> int:
-    from audio_vaegan.generate import edit_file
+    from audio_vaegan.edits import edit_file
 
-    pitch = (args.pitch, args.set_pitch, args.input_pitch)
-    print(edit_file(args.model, args.input, args.out, *pitch, args.overwrite, args.vocoder))
+    shift = {name: v for name in CONTROLS if (v := getattr(args, name)) is not None}
+    to = {name: v for name in CONTROLS if (v := getattr(args, f"set_{name}")) is not None}
+    move = dict(args.move or ())
+    if len(move) < len(args.move or ()):
+        raise UserError("--move: names a direction twice")
+    how = {name: getattr(args, name) for name in ("closed_loop", "input_pitch", "overwrite", "vocoder")}
+    _say(edit_file(args.model, args.input, args.out, shift=shift, to=to, move=move, **how))
+    return 0
+
+
+def morph(args: argparse.Namespace) -> int:
+    from audio_vaegan.edits import morph_files
+
+    how = {name: getattr(args, name) for name in ("steps", "sweep", "overwrite", "vocoder")}
+    notes = morph_files(args.model, args.first, args.second, args.out, **how)
+    whole = f", and as one: {args.out / 'sweep.wav'}" if args.sweep else ""
+    _say(*notes, f"{args.steps} sounds in {args.out}{whole}")
+    return 0
+
+
+def transfer(args: argparse.Namespace) -> int:
+    from audio_vaegan.edits import transfer_file
+
+    how = {"overwrite": args.overwrite, "vocoder": args.vocoder}
+    _say(transfer_file(args.model, args.timbre, args.envelope, args.out, **how))
+    return 0
+
+
+def fit_controls(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.fit import describe
+    from audio_vaegan.evaluation.fit import fit_controls as fit
+    from audio_vaegan.evaluation.pitch import Judge
+
+    if args.clips < 1:
+        raise UserError("--clips must be at least 1")
+    store = Store(args.store)
+    with Judge() as judge:
+        fitted = fit(args.model, store, judge, args.clips, args.vocoder)
+    _say(describe(fitted))
+    return 0
+
+
+def directions(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.fit import fit_directions
+
+    if not args.attribute and not args.pca:
+        raise UserError("directions: name an --attribute, or ask for --pca N components")
+    if not 0 <= args.pca <= 64:
+        raise UserError(f"--pca must lie in 0 ... 64, got {args.pca}")
+    fitted = fit_directions(args.model, Store(args.store), args.attribute, args.method, args.pca, _say)
+    print(f"directions of this model: {', '.join(fitted.directions)} (use: audio-vaegan edit ... --move NAME=AMOUNT)")
     return 0
 
 
 def evaluate(args: argparse.Namespace) -> int:
     from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.control_table import table as controls_table
+    from audio_vaegan.evaluation.controls import evaluate_controls
     from audio_vaegan.evaluation.evaluate import evaluate as judge
     from audio_vaegan.evaluation.evaluate import table
+    from audio_vaegan.evaluation.methods import compare_methods
+    from audio_vaegan.evaluation.methods import table as methods_table
+    from audio_vaegan.evaluation.pitch import Judge
     from audio_vaegan.evaluation.report import write_report
     from audio_vaegan.files import check_out_folder
     from audio_vaegan.sound_model import SoundModel
@@ -125,12 +191,23 @@ def evaluate(args: argparse.Namespace) -> int:
         raise UserError("--samples and --clips must be at least 1")
     model, store = SoundModel.from_pretrained(args.model, vocoder=args.vocoder), Store(args.store)
     check_out_folder(args.out, "report", args.overwrite)
+    if args.methods and not args.controls:
+        raise UserError("--methods goes with --controls")
     figures, measured = judge(model, store, args.clips, args.samples)
+    if args.controls:
+        with Judge() as ears:
+            figures["controls"] = evaluate_controls(model, store, clips=args.clips, judge=ears, samples=args.samples)
+            if args.methods:
+                figures["methods"] = compare_methods(model, store, clips=args.clips, judge=ears)
     metrics = args.model / "metrics.jsonl"
     page = write_report(
         model, store, figures, measured, args.out, metrics if metrics.is_file() else None, args.overwrite
     )
     print(table(figures))
+    if args.controls:
+        print(controls_table(figures["controls"]))
+    if args.methods:
+        print(methods_table(figures["methods"]))
     print(f"report: {page}")
     return 0
 

@@ -98,10 +98,38 @@ def test_gain_and_shift_change_level_and_place_alone(tiny_store):
         assert changed[1][i] == plain[1][i]
 
 
+@pytest.mark.parametrize(
+    ("place", "how", "name", "sign"),
+    [
+        (3, {"tilt": 6}, "brightness", 1),
+        (4, {"fade": 0.4}, "attack", 1),
+        (5, {"damp": 100}, "decay", 1),
+        (6, {"hiss": 50}, "noisiness", 1),
+    ],
+)
+def test_each_way_to_reshape_a_sound_changes_its_own_quality_and_is_measured_anew(tiny_store, place, how, name, sign):
+    names = ["pitch", "loudness", "brightness", "noisiness", "attack", "decay"]
+    store = Store(tiny_store)
+    clips, rows = Clips(store, store.split("train"), dict.fromkeys(names, ())), np.arange(8)
+    draws = np.full((8, 7), 0.5, dtype=np.float32)
+    draws[:, :3] = 0.5, 0.0, 0.5
+    still = clips.read(rows, AugmentConfig(**how), draws)  # half of the draws leave a sound alone
+    assert torch.equal(still[0], clips.read(rows)[0])
+    draws[:, place] = 0.95
+    audio, controls, _ = clips.read(rows, AugmentConfig(**how), draws)
+    plain = dict(zip(names, still[1].T, strict=True))
+    now = dict(zip(names, controls.T, strict=True))
+    assert torch.equal(now["pitch"], torch.from_numpy(clips.controls[rows, 0]))
+    spread = {"brightness": 1.0, "attack": 0.1, "decay": 10.0, "noisiness": 3.0}[name]
+    assert (sign * (now[name] - plain[name]) > spread).all()
+    found = measure(audio, RATE, torch.from_numpy(clips.length[rows]))
+    torch.testing.assert_close(now[name], found[name])
+
+
 def test_a_pitch_is_not_moved_beyond_what_the_rate_can_hold():
     audio, controls = np.zeros((2, 100), dtype=np.float32), np.float32([[110.0], [np.nan]])
-    how, draws = AugmentConfig(semitones=12), np.ones((2, 3), dtype=np.float32)
-    _, moved, length = augment(audio, controls, np.array([100, 100]), 0, draws, how, RATE)
+    how, draws = AugmentConfig(semitones=12), np.ones((2, 7), dtype=np.float32)
+    _, moved, length = augment(audio, controls, np.array([100, 100]), ["pitch"], draws, how, RATE)
     assert moved[0, 0] == pytest.approx(69 + 12 * np.log2(0.45 * RATE / 440), abs=1e-3) and np.isnan(moved[1, 0])
     assert length[1] == 50 and 60 < length[0] < 70
 
@@ -118,8 +146,8 @@ def test_training_draws_augmentation_by_seed_step_and_item(make_task):
     low, high = first.net.controls[0].low, first.net.controls[0].high
     assert (low, high) == (plain.net.controls[0].low - 2, plain.net.controls[0].high + 2)
     a, b, c = (task.feed.parts(3, True)[0] for task in (first, second, plain))
-    assert torch.equal(a.mel, b.mel) and torch.equal(a.values, b.values) and torch.equal(a.noise, c.noise)
-    moved = (a.values - c.values).flatten()
+    assert torch.equal(a.mel, b.mel) and torch.equal(a.controls, b.controls) and torch.equal(a.noise, c.noise)
+    moved = (first.net.controls[0].value(a.controls) - plain.net.controls[0].value(c.controls)).flatten()
     assert moved.abs().max() <= 2 and moved.std() > 0.3
 
 

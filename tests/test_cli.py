@@ -10,6 +10,8 @@ VERBS = [
     "render-soundfont",
     "generate",
     "edit",
+    "morph",
+    "transfer",
     "evaluate",
     "compare",
     "bench",

@@ -235,7 +235,7 @@ def test_half_a_tone_and_half_noise_is_half_voiced():
 def test_a_glide_has_periods_but_no_pitch():
     t = clock(1.024)
     x = 0.3 * np.sin(2 * np.pi * np.cumsum(200 * 2**t) / RATE)  # an octave a second
-    assert np.isnan(read("pitch", x)) and read("voicing", x) > 0.95 and np.isnan(read("brightness", x))
+    assert np.isnan(read("pitch", x)) and read("voicing", x) > 0.95
     assert np.isnan(read("confidence", x)) and read("noisiness", x) < -15
 
 
@@ -280,15 +280,16 @@ def test_centroid_of_two_partials(rate):
     t = clock(1.0, rate)
     x = 0.3 * np.sin(2 * np.pi * 500 * t) + 0.1 * np.sin(2 * np.pi * 3000 * t)
     assert read("centroid", x, rate) == pytest.approx((3 * 500 + 3000) / 4, rel=0.01)
-    found = 12 * np.log2(1125 / 500)
+    found = 12 * np.log2(1125 / 440)
     assert read("brightness", x, rate) == pytest.approx(found, abs=0.2)
     quiet = np.round(x * 0.01 * 32768) / 32768  # 16 bit at -50 dBFS
     assert read("centroid", quiet, rate) == pytest.approx(1125, rel=0.03)
 
 
-def test_brightness_of_a_sine_is_none_and_of_noise_undefined():
+def test_brightness_is_the_centroid_as_a_pitch_re_440_hz_with_or_without_a_pitch():
     assert read("brightness", tone(69, 1.0, harmonics=1)) == pytest.approx(0, abs=0.1)
-    assert np.isnan(read("brightness", noise(1.0)))
+    assert read("brightness", tone(81, 1.0, harmonics=1)) == pytest.approx(12, abs=0.1)
+    assert read("brightness", noise(1.0)) == pytest.approx(12 * np.log2(RATE / 4 / 440), abs=0.3)
     assert read("centroid", noise(1.0)) == pytest.approx(RATE / 4, rel=0.02)
 
 

@@ -24,7 +24,9 @@ RECIPE = Recipe.model_validate(
 
 def networks(controls=(PITCH,)):
     torch.manual_seed(0)
-    return VaeGan(RECIPE, controls, Normalisation(-8.0, 2.5)), Critic(RECIPE.model, controls, 32)
+    return VaeGan(RECIPE, controls, Normalisation(-8.0, 2.5)), Critic(
+        RECIPE.model, controls, 32, RECIPE.mel.frames(RECIPE.data.clip_samples)
+    )
 
 
 def plan(controls=1):

@@ -199,7 +199,8 @@ def test_micro_batches_make_the_step_of_the_whole_batch(make_task, change):
     a, b = ({n: snapshot(m) for n, m in task.modules.items()} for task in tasks)
     for name in a:
         assert max(float((a[name][k] - b[name][k]).abs().max()) for k in a[name]) < 2e-5
-    assert max(float((v - start[k]).abs().max()) for k, v in a["vaegan"].items()) > 1e-2  # they did move
+    moved = max(float((v - start[k]).abs().max()) for k, v in a["vaegan"].items())
+    assert moved > 100 * 2e-5  # or the tolerance would say nothing
 
 
 def test_accumulating_averages_and_does_not_sum(make_task):

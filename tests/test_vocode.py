@@ -100,7 +100,7 @@ def model(tiny_recipe, tmp_path):
     """An untrained model with the tiny store's mel."""
     recipe = load_recipe(tiny_recipe, [])
     pitch = Control("pitch", "semitone", 60.0, 69.0, 64.5, 3.0, 8)
-    heads = ControlHeads(recipe.model, [pitch], recipe.mel.n_mels)
+    heads = ControlHeads(recipe.model, [pitch], recipe.mel.n_mels, recipe.mel.frames(recipe.data.clip_samples))
     save_bundle(Bundle(recipe, VaeGan(recipe, [pitch], Normalisation(-8.0, 2.5)), heads), tmp_path / "model")
     return tmp_path / "model"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from audio_vaegan.config import AugmentConfig
 from audio_vaegan.data.augment import augment
 from audio_vaegan.data.store import Store
+from audio_vaegan.descriptors import measure
 
 
 @lru_cache(maxsize=2)
@@ -50,12 +51,17 @@ class Clips:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Audio `[B, samples]`, controls in their units `[B, C]` (NaN: undefined), true length in samples `[B]`.
 
-        With `draws` `[B, 3]` the clips are changed as `how` says.
+        With `draws` `[B, DRAWS]` the clips are changed as `how` says.
         """
         audio, controls, length = self.store.read(self.clips[rows]), self.controls[rows], self.length[rows]
         if how is not None and draws is not None:
-            pitch = list(self.names).index("pitch") if self.names.get("pitch") == () else None
-            audio, controls, length = augment(audio, controls, length, pitch, draws, how, self.store.sample_rate)
+            names = ["" if classes else name for name, classes in self.names.items()]  # a class stays what it is
+            audio, controls, length = augment(audio, controls, length, names, draws, how, self.store.sample_rate)
+            again = [i for i, name in enumerate(names) if name and name != "pitch"] if how.reshapes else []
+            if again:
+                found = measure(torch.from_numpy(audio), self.store.sample_rate, torch.from_numpy(length))
+                for i in again:
+                    controls[:, i] = found[names[i]].numpy()
         return torch.from_numpy(audio), torch.from_numpy(controls), torch.from_numpy(length)
 
 

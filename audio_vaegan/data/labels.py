@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audio_vaegan.descriptors import hz_to_midi, measure, note_number
+from audio_vaegan.descriptors import measure, note_number
 
 MIDI = (-36.0, 152.0)  # 1 Hz to 53 kHz: what a label of pitch may be
 
 
 def describe(audio: Tensor, length: Tensor, sample_rate: int, rows: list[dict[str, Any]]) -> None:
     """Add every descriptor to the rows of some clips `[B, samples]`: NAME_measured, and NAME, for which a number of
-    that name among the labels wins over the meter. What hangs on the pitch follows the pitch that is used."""
+    that name among the labels wins over the meter."""
     with torch.no_grad():
         found = {name: values.double().tolist() for name, values in measure(audio, sample_rate, length).items()}
     for i, row in enumerate(rows):
@@ -27,8 +27,6 @@ def describe(audio: Tensor, length: Tensor, sample_rate: int, rows: list[dict[st
         row["pitch_from"] = (
             "label" if _label("pitch", labels) is not None else None if row["pitch"] is None else "meter"
         )
-        if row["pitch_from"] == "label" and _label("brightness", labels) is None and (row["centroid"] or 0) > 0:
-            row["brightness"] = round(float(hz_to_midi(torch.tensor(row["centroid"]))) - row["pitch"], 4)
 
 
 def _label(name: str, labels: dict[str, Any]) -> float | None:

@@ -24,7 +24,7 @@ from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json
 
-VERSION = 2
+VERSION = 3  # 3: brightness is relative to 440 Hz
 SPLITS = ("train", "test_instrument", "test_note")
 
 SCHEMA = pa.schema(
@@ -125,7 +125,10 @@ class Store:
     def values(self, name: str, classes: tuple[str, ...] = ()) -> NDArray[np.float32]:
         """A control of every clip: a column, or with `classes` the place of the clip's label among them; else NaN."""
         if not classes:
-            return self.column(name).astype(np.float32)
+            found = self.column(name)
+            if name == "loudness":  # of the clip as the file has it; the store's is louder by its gain
+                found = found + self.column("gain_db")
+            return found.astype(np.float32)
         place = {c: float(i) for i, c in enumerate(classes)}
         return np.array([place.get(v or "", np.nan) for v in self.label(name)], dtype=np.float32)
 

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from audio_vaegan.descriptors.envelope import decay, duration, envelope, log_attack_time
 from audio_vaegan.descriptors.judge import load_librosa, pyin, sounding_middle
+from audio_vaegan.descriptors.judge_controls import JUDGED, judge_control
 from audio_vaegan.descriptors.loudness import loudness, peak
 from audio_vaegan.descriptors.notes import note_number
 from audio_vaegan.descriptors.onsets import onset_rate, onsets
@@ -34,9 +35,11 @@ __all__ = [
     "A4_HZ",
     "A4_MIDI",
     "DESCRIPTORS",
+    "JUDGED",
     "Descriptor",
     "Pitch",
     "hz_to_midi",
+    "judge_control",
     "load_librosa",
     "measure",
     "midi_to_hz",
@@ -69,7 +72,7 @@ DESCRIPTORS = {
         Descriptor("loudness", "LUFS", "Integrated loudness by ITU-R BS.1770-4, gated, mono.", 1.0),
         Descriptor("peak", "dBFS", "Largest absolute sample.", 0.5),
         Descriptor("centroid", "Hz", "Mean frequency weighted by magnitude, over the sounding frames.", 100.0),
-        Descriptor("brightness", "semitones", "Spectral centroid above the pitch.", 1.0),
+        Descriptor("brightness", "semitones re 440 Hz", "The spectral centroid as a pitch; 12 is 880 Hz.", 1.0),
         Descriptor("noisiness", "dB", "Noise-to-harmonics ratio (minus Boersma's HNR), -40 to 20.", 3.0),
         Descriptor("attack", "log10 s", "Log time from 10 % to 90 % of the envelope's maximum, at least 11 ms.", 0.15),
         Descriptor("decay", "dB/s", "Fall of the level from its maximum until 40 dB below or the end.", 6.0),
@@ -118,7 +121,7 @@ def _measure(audio: Tensor, length: Tensor, sample_rate: int) -> dict[str, Tenso
         "voicing": pitch.voiced,
         "confidence": torch.where(pitch.midi.isnan(), torch.nan, confidence(periods)),
         "centroid": centre,
-        "brightness": 12 * torch.log2(centre / hertz),
+        "brightness": hz_to_midi(centre) - A4_MIDI,
         "noisiness": noisiness(periods),
         "attack": log_attack_time(level),
         "decay": decay(level),

@@ -30,15 +30,20 @@ def pick(store: Store, split: str, most: int | None, fallback: bool = False) -> 
     return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
 
 
+def check_fits(model: SoundModel, store: Store) -> None:
+    """Raise UserError when a store holds other mels or clips than a model."""
+    check_mel(store, model.recipe.mel, "the model")
+    if store.clip_samples != model.clip_samples:
+        raise UserError(
+            f"--store {store.path}: its clips have {store.clip_samples} samples, the model's {model.clip_samples}"
+        )
+
+
 class Held:
     """Real clips of a store, encoded under the controls of their labels."""
 
     def __init__(self, model: SoundModel, store: Store, clips: Rows) -> None:
-        check_mel(store, model.recipe.mel, "the model")
-        if store.clip_samples != model.clip_samples:
-            raise UserError(
-                f"--store {store.path}: its clips have {store.clip_samples} samples, the model's {model.clip_samples}"
-            )
+        check_fits(model, store)
         self.clips = clips
         self.audio = torch.from_numpy(store.read(clips))
         self.groups = store.column("group")[clips].tolist()
@@ -92,7 +97,7 @@ def evaluate(
         say(f"judging {samples} samples ...")
         line = _judge_samples(model, judge, samples)
         measured["samples"] = [line]
-        figures["samples"] = _score(line).to_json()
+        figures |= {"samples": _score(line).to_json(), "prior": model.prior_title}
     figures["seconds"] = round(time.monotonic() - began, 1)
     return figures, measured
 
@@ -174,7 +179,7 @@ def table(figures: dict[str, Any]) -> str:
             within = agree["within_50_cents"]
             share = "no clip that both measure" if within is None else f"{within:.1f} % of {agree['clips']} clips"
             lines.append(f"  second meter ({agree['meter']}) within 50 c of the judge: {share}")
-    lines += ["samples, N(0, I), at asked pitches", _line("sampled", figures["samples"])]
+    lines += [f"samples from {figures['prior']} at asked pitches", _line("sampled", figures["samples"])]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from audio_vaegan.descriptors import load_librosa, pyin, sounding_middle
+from audio_vaegan.descriptors import judge_control, load_librosa, pyin, sounding_middle
 
 WITHIN = 50.0  # cents
 REACH = 60.0  # cents by which refining may move an estimate
@@ -33,6 +33,16 @@ def _one(job: tuple[NDArray[np.float32], int, bool]) -> float:
         warnings.simplefilter("ignore")
         found = pyin(audio, sample_rate)
     return refine(audio, sample_rate, found) if fine else found
+
+
+def _each(job: tuple[NDArray[np.float32], int, tuple[str, ...], bool]) -> list[float]:
+    audio, sample_rate, names, fine = job
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            _one((audio, sample_rate, fine)) if name == "pitch" else judge_control(name, audio, sample_rate)
+            for name in names
+        ]
 
 
 def refine(audio: NDArray[np.float32], sample_rate: int, midi: float) -> float:
@@ -97,6 +107,26 @@ class Judge:
         jobs = [(np.asarray(a, dtype=np.float32), sample_rate, fine) for a in audio]
         found = self.pool.map(_one, jobs, chunksize=4)
         return np.array(list(tqdm(found, total=len(jobs), desc=name, unit="clip", leave=False, disable=not name)))
+
+    def measure_controls(
+        self,
+        audio: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        sample_rate: int,
+        names: Sequence[str],
+        lengths: Sequence[int] | NDArray[np.int64] | None = None,
+        name: str = "judge",
+        fine: bool = False,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Each named control `[B]` of the clips in its unit, NaN where undefined: pitch as `measure` finds it, any
+        other by `judge_control`, which raises KeyError for a name it has no meter for. Of a clip only the first
+        `lengths` `[B]` samples are heard (default all). `name` and `fine` as in `measure`."""
+        size = [len(a) for a in audio] if lengths is None else [int(n) for n in lengths]
+        clips = [np.asarray(a, dtype=np.float32)[:n] for a, n in zip(audio, size, strict=True)]
+        jobs = [(a, sample_rate, tuple(names), fine) for a in clips]
+        found = self.pool.map(_each, jobs, chunksize=max(1, min(4, len(jobs) // 4)))  # a few clips to each process
+        rows = list(tqdm(found, total=len(jobs), desc=name, unit="clip", leave=False, disable=not name))
+        columns = np.array(rows, dtype=np.float64).reshape(len(jobs), len(names)).T
+        return dict(zip(names, columns, strict=True))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The report of a model: one HTML page with pictures, players and figures, and the same figures as JSON."""
 
 import base64
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from audio_vaegan.audio import write, write_recording
 from audio_vaegan.data.store import Store
+from audio_vaegan.evaluation import control_table as asked
+from audio_vaegan.evaluation import methods
 from audio_vaegan.evaluation.evaluate import Held, Measured, pick, table, to_json
 from audio_vaegan.evaluation.pictures import curves, mel_grid, pitch_scatter
 from audio_vaegan.files import new_folder, write_atomic
@@ -57,6 +61,7 @@ def write_report(
             blocks=blocks,
             table=table(figures),
             scatter=_inline(_scatter(measured)),
+            asked=control_section(figures["controls"], figures.get("methods")) if "controls" in figures else None,
             curves=_inline(curves(records, CURVES)) if records else "",
         )
         write_atomic(folder / "report.html", page)
@@ -75,6 +80,69 @@ def _scatter(measured: dict[str, list[Measured]]) -> bytes:
             if m.name in ("reconstructed", "all edits", "sampled"):
                 panels[m.name if split == "samples" else f"{m.name} ({split})"] = (m.asked, m.found)
     return pitch_scatter(panels)
+
+
+def control_section(figures: dict[str, Any], compared: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the page shows of `evaluate_controls`, and of `compare_methods` where that was asked for."""
+    rows = [
+        {"name": name, "loop": loop, "unit": control["unit"], "f": part[name], "rung": figures["rungs"][name]}
+        for name, control in figures["controls"].items()
+        for loop, part in figures["loops"].items()
+    ]
+    return {
+        "rows": rows,
+        "matrices": [_matrix(figures, loop) for loop in figures["loops"]] if len(figures["controls"]) > 1 else [],
+        "plots": [{"name": n, "picture": _inline(_asked_and_found(figures, n))} for n in figures["controls"]],
+        "targets": [{"text": asked.describe(t), "met": t["met"]} for t in figures["targets"]],
+        "samples": figures["samples"],
+        "methods": methods.table(compared) if compared else "",
+        "split": figures["split"],
+        "clips": figures["clips"],
+        "instruments": figures["instruments"],
+        "show": asked.show,
+    }
+
+
+def _matrix(figures: dict[str, Any], loop: str) -> dict[str, Any]:
+    """The leakage of one loop; `heat` is how strongly a cell is coloured, in percent: half a deviation is the most."""
+    names, rows = list(figures["controls"]), []
+    for name in names:
+        cells: list[dict[str, Any]] = []
+        for other in names:
+            leak = figures["loops"][loop][name]["leakage"].get(other)
+            if leak is None:
+                cells.append({"text": "", "data": "", "heat": 0})
+                continue
+            heat = round(65 * min(1.0, (leak["value"] or 0.0) / 0.5))
+            data = asked.show(figures["covariation"][name][other])
+            cells.append({"text": asked.show(leak["value"]), "data": f"[{data}]", "heat": heat})
+        pitch = figures["loops"][loop][name]["leakage"].get("pitch", {})
+        cents = f"{asked.show(pitch.get('median'), 1)} / {asked.show(pitch.get('p95'), 1)} c" if pitch else ""
+        rows.append({"name": name, "cells": cells, "cents": cents})
+    return {"loop": loop, "names": names, "rows": rows}
+
+
+def _asked_and_found(figures: dict[str, Any], name: str) -> bytes:
+    """Requested (x) against achieved (y) values of one control, open and closed loop; the diagonal is exact."""
+    control = figures["controls"][name]
+    figure = Figure(figsize=(3.4, 3.4), dpi=80, layout="constrained")
+    ax = figure.subplots()
+    margin = 0.05 * (control["high"] - control["low"])
+    low, high = control["low"] - margin, control["high"] + margin
+    ax.plot([low, high], [low, high], linewidth=1, color="0.6")
+    for loop, part in figures["points"].items():
+        x, y = np.array(part[name], dtype=np.float64).reshape(-1, 2).T
+        ax.plot(x, np.clip(y, low, high), ".", markersize=3, alpha=0.6, label=f"{loop} loop")
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_title(name, fontsize=9, parse_math=False)
+    ax.set_xlabel(f"requested, {control['unit']}", fontsize=8)
+    ax.set_ylabel("achieved", fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.legend(fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _examples(model: SoundModel, store: Store, split: str, folder: Path, count: int = 5) -> Sample:
@@ -135,8 +203,10 @@ def _samples(model: SoundModel, folder: Path, count: int = 6) -> Sample:
         file = f"audio/sample-{i}.wav"
         write(folder / file, clip.audio[i].numpy(), model.sample_rate, name)
         cells.append({"title": name, "file": file})
-    png = mel_grid([[m.numpy() for m in clip.mel]], names, ["N(0, I)"], model.recipe.mel)
-    return Sample("New sounds, timbre drawn from N(0, I)", _inline(png), [{"name": "sampled", "cells": cells}])
+    png = mel_grid([[m.numpy() for m in clip.mel]], names, [model.prior_title], model.recipe.mel)
+    return Sample(
+        f"New sounds, timbre drawn from {model.prior_title}", _inline(png), [{"name": "sampled", "cells": cells}]
+    )
 
 
 def _page(**values: Any) -> str:

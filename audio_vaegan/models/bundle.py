@@ -25,8 +25,9 @@ from audio_vaegan.models.vaegan import Normalisation, VaeGan
 from audio_vaegan.recipe import parse_recipe
 from audio_vaegan.version import __version__
 
-VERSION = 2  # 2: classes, models without an encoder
+VERSION = 3  # 3: several controls
 WEIGHTS = "vaegan.safetensors"
+PACKAGED = Path(__file__).parents[1] / "pretrained"  # NAME/config.json ...
 
 
 class Bundle(nn.Module):
@@ -59,9 +60,10 @@ def _hash(weights: bytes, inference: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def save_bundle(bundle: Bundle, out: Path, overwrite: bool = True) -> str:
-    """Write a bundle, whole or not at all. Returns its model hash."""
-    tensors = {f"{part}.{k}": v.detach().cpu().contiguous() for part, k, v in _parts(bundle)}
+def save_bundle(bundle: Bundle, out: Path, overwrite: bool = True, half: bool = False) -> str:
+    """Write a bundle, whole or not at all; with `half` its weights take half the space. Returns its model hash."""
+    kind = torch.float16 if half else torch.float32
+    tensors = {f"{part}.{k}": v.detach().to("cpu", kind).contiguous() for part, k, v in _parts(bundle)}
     weights = save(tensors)
     inference = _inference_config(bundle)
     bundle.hash = _hash(weights, inference)
@@ -87,8 +89,16 @@ def _parts(bundle: Bundle) -> list[tuple[str, str, Tensor]]:
     return [(name, k, v) for name, m in modules.items() if m is not None for k, v in m.state_dict().items()]
 
 
+def packaged_models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    return {p.parent.name: p.parent for p in sorted(PACKAGED.glob("*/config.json"))}
+
+
 def bundle_folder(path: Path) -> Path:
-    """A bundle's own folder, of a bundle or of a run that holds one."""
+    """A bundle's own folder, of a bundle, of a run that holds one, or of the name of a model that comes with the
+    package (where no file has that name)."""
+    if not path.exists():
+        path = packaged_models().get(str(path), path)
     inside = path / "bundle"
     return inside if not (path / "config.json").is_file() and (inside / "config.json").is_file() else path
 
@@ -97,7 +107,11 @@ def load_bundle(path: Path) -> Bundle:
     """Open a bundle, or the bundle of a run folder. Checks shapes, finiteness and hash; runs no code from it."""
     path = bundle_folder(path)
     if not (path / "config.json").is_file():
-        raise UserError(f"{path}: not a model (no config.json there; a model is a bundle or a run folder)")
+        known = ", ".join(packaged_models()) or "none"
+        raise UserError(
+            f"{path}: not a model (no config.json there; a model is a bundle or a run folder, or one of the package's: "
+            f"{known})"
+        )
     config = read_json(path / "config.json", "model")
     if not isinstance(config, dict) or config.get("version") != VERSION:
         raise UserError(f"{path / 'config.json'}: not a bundle of version {VERSION}")
@@ -111,7 +125,9 @@ def load_bundle(path: Path) -> Bundle:
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as e:
         raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())})") from None
     vaegan = VaeGan(recipe, controls, normalisation)
-    bundle = Bundle(recipe, vaegan, ControlHeads(recipe.model, controls, recipe.mel.n_mels), config.get("about"))
+    frames = recipe.mel.frames(recipe.data.clip_samples)
+    heads = ControlHeads(recipe.model, controls, recipe.mel.n_mels, frames)
+    bundle = Bundle(recipe, vaegan, heads, config.get("about"))
     if _inference_config(bundle) != inference:
         raise UserError(f"{path / 'config.json'}: its part `inference` does not fit the recipe in it")
     _fill(bundle, tensors, path)

@@ -13,16 +13,26 @@ from torch import Tensor, nn
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.layers import FourierFeatures
 
-Values = float | str | Sequence[float] | Sequence[str] | NDArray[np.floating] | Tensor
+
+@dataclass(frozen=True)
+class Between:
+    """A condition: each sound's value is drawn evenly from `low` ... `high`."""
+
+    low: float
+    high: float
+
+
+Values = float | str | Between | Sequence[float] | Sequence[str] | NDArray[np.floating] | Tensor
 
 
 @dataclass(frozen=True)
 class Control:
     """A named coordinate of the latent.
 
-    `low` and `high` bound what training saw, `mean` and `deviation` standardise it, all in `unit`;
-    the auxiliary head tells `bins` values apart over [low, high]. A class has `classes`, the names of its values
-    0, 1, 2 ...; its mean is 0 and its deviation 1.
+    `low` and `high` bound what training saw, in `unit`; the auxiliary head tells `bins` values apart over that range.
+    `mean` and `deviation` standardise the value, or with a `bend` what its long tails are bent to: bend * asinh(value /
+    bend), which is nearly the value itself up to the bend and its logarithm beyond. A class has `classes`, the names of
+    its values 0, 1, 2 ...; its mean is 0 and its deviation 1.
     """
 
     name: str
@@ -33,6 +43,7 @@ class Control:
     deviation: float
     bins: int
     classes: tuple[str, ...] = ()
+    bend: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"classes": list(self.classes)}
@@ -40,6 +51,22 @@ class Control:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Control":
         return cls(**value | {"classes": tuple(value["classes"])})
+
+    def standard(self, values: Tensor) -> Tensor:
+        """Values in the unit -> standardised coordinates."""
+        bent = self.bend * torch.asinh(values / self.bend) if self.bend else values
+        return (bent - self.mean) / self.deviation
+
+    def value(self, standard: Tensor) -> Tensor:
+        """Standardised coordinates -> values in the unit."""
+        bent = standard * self.deviation + self.mean
+        return self.bend * torch.sinh(bent / self.bend) if self.bend else bent
+
+    @property
+    def standard_range(self) -> tuple[float, float]:
+        """`low` and `high`, standardised."""
+        low, high = self.standard(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
+        return low, high
 
     def at(self, share: Tensor) -> Tensor:
         """The value at a share [0, 1) of the range, or the class there."""
@@ -83,17 +110,25 @@ class Control:
             )
         return values
 
-    def wanted(self, value: Values, count: int) -> Tensor:
-        return self.in_range(self.numbers(value, count))
+    def wanted(self, value: Values, count: int, even: Tensor | None = None) -> Tensor:
+        """Values asked for `[count]`, checked; `even` `[count]` in [0, 1) says where between two ends they lie."""
+        if not isinstance(value, Between):
+            return self.in_range(self.numbers(value, count))
+        ends = self.in_range(self.numbers([value.low, value.high], 2))
+        if self.classes or ends[0] > ends[1]:
+            what = "a class has no range" if self.classes else f"the lower end first, got {value.low:g}:{value.high:g}"
+            raise UserError(f"{self.name}: {what}")
+        place = torch.zeros(count) if even is None else even
+        return ends[0] + (ends[1] - ends[0]) * place
 
     def show(self, value: float) -> str | float:
         """A value as a person reads it: the class's name, or the number."""
         return self.classes[int(value)] if self.classes and value == value else value
 
 
-def table(controls: Sequence[Control], field: str) -> Tensor:
-    """One field of every control as a float32 vector `[C]`."""
-    return torch.tensor([float(getattr(c, field)) for c in controls], dtype=torch.float32)
+def standardise(controls: Sequence[Control], values: Tensor) -> Tensor:
+    """Values in their units `[B, C]` -> standardised; undefined ones (NaN) stay NaN."""
+    return torch.stack([c.standard(values[:, i]) for i, c in enumerate(controls)], 1) if controls else values
 
 
 class ControlEmbedding(nn.Module):
@@ -107,11 +142,10 @@ class ControlEmbedding(nn.Module):
 
     def __init__(self, controls: Sequence[Control], dim: int = 64, octaves: int = 5) -> None:
         super().__init__()
-        low, high = table(controls, "low"), table(controls, "high")
-        mean, deviation = table(controls, "mean"), table(controls, "deviation")
-        # standardised s -> u = (s * deviation + mean - low) / (high - low), kept a little inside (0, 1)
-        self.register_buffer("factor", 0.9 * deviation / (high - low), persistent=False)
-        self.register_buffer("offset", 0.9 * (mean - low) / (high - low) + 0.05, persistent=False)
+        low, high = torch.tensor([c.standard_range for c in controls]).reshape(-1, 2).T
+        # standardised s -> u = (s - low) / (high - low), kept a little inside (0, 1)
+        self.register_buffer("factor", 0.9 / (high - low), persistent=False)
+        self.register_buffer("offset", 0.05 - 0.9 * low / (high - low), persistent=False)
         self.features = FourierFeatures(octaves)
         self.projections = nn.ModuleList(
             nn.Embedding(len(c.classes), dim) if c.classes else nn.Linear(self.features.dim + 1, dim) for c in controls

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -12,6 +13,7 @@ from audio_vaegan.layers import ConvNeXtBlock
 from audio_vaegan.models.controls import Control
 
 SLOPE = 0.2
+COURSE = 8  # features of every frame that heads follow in time
 
 
 class ScaleDiscriminator(nn.Module):
@@ -60,12 +62,13 @@ class Discriminator(nn.Module):
 
 
 class ControlHeads(nn.Module):
-    """Reads every control from a spectrogram, as a distribution over its bins.
+    """Reads every control from a spectrogram, as a distribution over its bins: from what the frames hold on average,
+    and from how a few features run in time, where attack and decay are.
 
     Shape: normalised log-mel `[B, n_mels, T]` -> one `[B, bins]` of logits a control.
     """
 
-    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int) -> None:
+    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int, frames: int) -> None:
         super().__init__()
         self.leave = nn.ModuleList()
         if not controls:
@@ -74,7 +77,9 @@ class ControlHeads(nn.Module):
         self.enter = nn.Linear(n_mels, width)
         self.blocks = nn.ModuleList(ConvNeXtBlock(width, config.kernel) for _ in range(config.head_blocks))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.leave = nn.ModuleList(nn.Linear(width, c.bins) for c in controls)
+        self.course = nn.Linear(width, COURSE)
+        self.join = nn.Linear(width + COURSE * frames, 2 * width)
+        self.leave = nn.ModuleList(nn.Linear(2 * width, c.bins) for c in controls)
 
     def forward(self, mel: Tensor) -> list[Tensor]:
         if not self.leave:
@@ -82,7 +87,8 @@ class ControlHeads(nn.Module):
         x = self.enter(mel.transpose(1, 2))
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x.mean(dim=1))
+        x = self.norm(x)
+        x = F.gelu(self.join(torch.cat([x.mean(dim=1), self.course(x).flatten(1)], dim=1)))
         return [leave(x) for leave in self.leave]
 
 
@@ -92,10 +98,12 @@ class Critic(nn.Module):
     `forward(judged, heard)`: scores of `judged` and logits of `heard`; the heads learn from real sounds alone.
     """
 
-    def __init__(self, config: ModelConfig, controls: Sequence[Control], n_mels: int, adversary: bool = True) -> None:
+    def __init__(
+        self, config: ModelConfig, controls: Sequence[Control], n_mels: int, frames: int, adversary: bool = True
+    ) -> None:
         super().__init__()
         self.discriminator = Discriminator(config) if adversary else None
-        self.heads = ControlHeads(config, controls, n_mels)
+        self.heads = ControlHeads(config, controls, n_mels, frames)
 
     def forward(self, judged: Tensor | None, heard: Tensor, first: int = 0) -> tuple[list[Tensor], list[Tensor]]:
         scores: list[Tensor] = []

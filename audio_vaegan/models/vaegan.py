@@ -1,5 +1,6 @@
 """The VAE-GAN: encoder and shared generator under one forward, with what they need to know of the data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_vaegan.config import Recipe
-from audio_vaegan.models.controls import Control, table
+from audio_vaegan.models.controls import Control, standardise
 from audio_vaegan.models.encoder import Encoder
 from audio_vaegan.models.generator import Generator
 
@@ -52,9 +53,6 @@ class VaeGan(nn.Module):
     the Gaussian timbre code with prior N(0, I).
     """
 
-    control_mean: Tensor
-    control_deviation: Tensor
-
     def __init__(self, recipe: Recipe, controls: Sequence[Control], normalisation: Normalisation) -> None:
         super().__init__()
         self.controls = tuple(controls)
@@ -63,9 +61,8 @@ class VaeGan(nn.Module):
         n_mels, frames = recipe.mel.n_mels, recipe.mel.frames(recipe.data.clip_samples)
         self.joint = recipe.routing == "joint"
         self.encoder = Encoder(recipe.model, n_mels, frames) if recipe.encodes else None
-        self.generator = Generator(recipe.model, controls, recipe.mel, frames)
-        self.register_buffer("control_mean", table(controls, "mean"), persistent=False)
-        self.register_buffer("control_deviation", table(controls, "deviation"), persistent=False)
+        decibel = recipe.mel.power / 20 * (math.log(10) if recipe.mel.log == "ln" else 1) / normalisation.deviation
+        self.generator = Generator(recipe.model, controls, recipe.mel, frames, decibel)
 
     def normalise(self, log_mel: Tensor) -> Tensor:
         return (log_mel - self.normalisation.mean) / self.normalisation.deviation
@@ -75,7 +72,7 @@ class VaeGan(nn.Module):
 
     def standardise(self, values: Tensor) -> Tensor:
         """Controls in their units `[B, C]` -> standardised; undefined ones (NaN) stay NaN."""
-        return (values - self.control_mean) / self.control_deviation
+        return standardise(self.controls, values)
 
     def forward(self, mel: Tensor, controls: Tensor, defined: Tensor, noise: Tensor, plan: Plan) -> Decoded:
         """Encode, then decode [z, z.detach() of the judged items, the plan's fakes] in one batch.

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from audio_vaegan import losses
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError
-from audio_vaegan.models.controls import Control, table
+from audio_vaegan.models.controls import Control
 from audio_vaegan.models.critic import Critic, Discriminator, parameter_count
 from audio_vaegan.models.vaegan import Decoded
 from audio_vaegan.training import schedule
@@ -38,7 +38,8 @@ class Adversary:
     ) -> None:
         self.recipe, self.controls, self.accelerator = recipe, tuple(controls), accelerator
         self.detail = float(schedule.levels(recipe))
-        self.net = Critic(recipe.model, controls, recipe.mel.n_mels, recipe.adversarial)
+        frames = recipe.mel.frames(recipe.data.clip_samples)
+        self.net = Critic(recipe.model, controls, recipe.mel.n_mels, frames, recipe.adversarial)
         self.critic = self.optimizer = None
         if parameter_count(self.net):
             t = recipe.train
@@ -91,7 +92,7 @@ class Adversary:
         heard = part.mel + HEAD_NOISE * part.heard if self.controls else part.mel
         if fakes is None:
             _, logits = self.critic(None, heard)  # type: ignore[misc]
-            heads = self._control_terms(logits, part.values, part.defined)
+            heads = self._control_terms(logits, part.controls, part.defined)
             return {"heads": heads.detach(), "loss": heads}
         kind = self.recipe.loss.gan
         real, fakes = self.coarse(part.real), self.coarse(fakes)
@@ -102,7 +103,7 @@ class Adversary:
         scores, logits = self.critic(torch.cat(judged), heard, self.first)  # type: ignore[misc]
         real_scores, fake_scores = [s[: len(real)] for s in scores], [s[len(real) :][: len(fakes)] for s in scores]
         adversarial = losses.discriminator_loss(kind, real_scores, fake_scores)
-        heads = self._control_terms(logits, part.values, part.defined)
+        heads = self._control_terms(logits, part.controls, part.defined)
         loss = adversarial + heads
         terms = {"disc": adversarial.detach(), "heads": heads.detach()}
         if kind == "wgan_gp":
@@ -137,22 +138,16 @@ class Adversary:
                     prior = len(part.plan.judged) + torch.nonzero(part.plan.source < 0).flatten()
                     timbre = part.plan.timbre[part.plan.source < 0]
                     terms["diversity"] = losses.mode_seeking(out.fakes[prior], timbre)
-                terms["control"] = self._control_terms(logits, self._asked(part), part.plan.defined)
+                terms["control"] = self._control_terms(logits, part.plan.controls, part.plan.defined)
         return terms
 
-    def _control_terms(self, logits: list[Tensor], values: Tensor, defined: Tensor) -> Tensor:
-        terms = [values.new_zeros(())]
+    def _control_terms(self, logits: list[Tensor], standard: Tensor, defined: Tensor) -> Tensor:
+        terms = [standard.new_zeros(())]
         for i, (control, read) in enumerate(zip(self.controls, logits, strict=True)):
-            low, high = values.new_tensor(control.low), values.new_tensor(control.high)
-            target = losses.soft_bins(values[:, i].nan_to_num(control.low), low, high, control.bins)
+            low, high = standard.new_tensor(control.standard_range)
+            target = losses.soft_bins(standard[:, i], low, high, control.bins)
             terms.append(losses.control_cross_entropy(read.float(), target, defined[:, i]))
         return torch.stack(terms).sum()
-
-    def _asked(self, part: Part) -> Tensor:
-        """The controls of the plan's fakes in their units `[M, C]`."""
-        controls = part.plan.controls
-        deviation, mean = (table(self.controls, field).to(controls.device) for field in ("deviation", "mean"))
-        return controls * deviation + mean
 
     def coarse(self, mel: Tensor) -> Tensor:
         """The spectrogram at the resolution of the step."""

@@ -6,13 +6,16 @@ import torch
 from audio_vaegan.config import AugmentConfig, Recipe
 from audio_vaegan.data.batches import Clips, frame_mask
 from audio_vaegan.data.store import Store, check_mel
+from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.controls import Control
 from audio_vaegan.models.vaegan import Normalisation
 
-UNITS = {"pitch": "semitones (MIDI)"}
 MOST_CLASSES = 1024
+BINS = 64  # of a measured control, for its head
+BENDS = {"decay": 20.0}  # dB/s: a sound that is cut off falls by hundreds, one that is held by hardly any
+OUTLIERS = 0.5  # percent of the clips at either end of a measured control that do not widen its range
 
 
 def check_store(store: Store, recipe: Recipe) -> None:
@@ -47,7 +50,7 @@ def training_clips(store: Store, recipe: Recipe) -> Clips:
 def find_controls(clips: Clips, augment: AugmentConfig) -> list[Control]:
     """The controls that the training clips define, with the range and spread seen there.
 
-    The range of the pitch is as much wider as augmentation moves it.
+    The range of pitch and loudness is as much wider as augmentation moves them.
     """
     found = []
     for i, (name, classes) in enumerate(clips.names.items()):
@@ -58,10 +61,17 @@ def find_controls(clips: Clips, augment: AugmentConfig) -> list[Control]:
         if classes:
             found.append(Control(name, "class", 0.0, len(classes) - 1.0, 0.0, 1.0, len(classes), classes))
             continue
-        more = augment.semitones if name == "pitch" else 0.0
-        low, high = float(values.min()) - more, float(values.max()) + more
-        bins = int(np.clip(round(high - low) + 1, 8, 128))
-        found.append(Control(name, UNITS[name], low, high, float(values.mean()), float(values.std()), bins))
+        more = {"pitch": augment.semitones, "loudness": augment.gain_db}.get(name, 0.0)
+        ends = (0, 100) if name == "pitch" else (OUTLIERS, 100 - OUTLIERS)  # labels are sure, meters may err
+        low, high = (float(end) + side * more for end, side in zip(np.percentile(values, ends), (-1, 1), strict=True))
+        if low == high:
+            continue
+        bins = int(np.clip(round(high - low) + 1, 8, 128)) if name == "pitch" else BINS
+        bend = BENDS.get(name, 0.0)
+        bent = bend * np.arcsinh(values / bend) if bend else values
+        deviation = float(np.sqrt(bent.var() + more**2 / 3))  # of the values and an even draw of +-more
+        unit = DESCRIPTORS[name].unit
+        found.append(Control(name, unit, low, high, float(bent.mean()), deviation, bins, bend=bend))
     return found
 
 

@@ -9,12 +9,16 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from audio_vaegan.config import Recipe
+from audio_vaegan.data.augment import DRAWS
 from audio_vaegan.data.batches import Clips, frame_mask, positions
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
-from audio_vaegan.models.controls import Control
+from audio_vaegan.models.controls import Control, standardise
 from audio_vaegan.models.vaegan import Plan, VaeGan
 from audio_vaegan.training import schedule
+
+MOVED = 0.4  # share of the controls of a fake that are moved; one of them always is
+STEP = 1.0  # deviations
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,6 @@ class Part:
     """One micro-batch of one process: clips, and all random numbers that they need."""
 
     mel: Tensor  # [B, n_mels, T] normalised
-    values: Tensor  # [B, C] controls in their units, NaN: undefined
     defined: Tensor  # [B, C]
     controls: Tensor  # [B, C] standardised, 0: undefined
     mask: Tensor  # [B, T] 1: sound, 0: padding
@@ -59,7 +62,7 @@ class Feed:
         self.controls, self.device = tuple(controls), accelerator.device
         self.frames = recipe.mel.frames(recipe.data.clip_samples)
         self.columns = [list(clips.names).index(c.name) for c in controls]
-        self.undefined_share = torch.from_numpy(np.isnan(clips.controls[:, self.columns]).mean(axis=0)).float()
+        self.table = standardise(controls, torch.from_numpy(clips.controls[:, self.columns]))  # of all clips
         self.augmented = recipe.augment != type(recipe.augment)()
         self.micro, self.rank = recipe.train.accumulate, accelerator.process_index
         self.parts_in_all = accelerator.num_processes * self.micro
@@ -114,17 +117,36 @@ class Feed:
             "mix": torch.rand(batch, 1, 1, generator=g),
             "timbre": torch.randn(prior + repitch, dim, generator=g),
         }
-        shares = torch.rand(prior + repitch, count, generator=g)
-        defined = torch.rand(prior + repitch, count, generator=g) >= self.undefined_share
+        # A fake's controls are those of a real clip, its source or any, some of them moved: so they are together as
+        # they are in the data, and yet each is tried everywhere.
+        draw["like"] = torch.randint(len(self.clips), (prior + repitch,), generator=g)
+        draw["share"] = torch.rand(prior + repitch, count, generator=g)
+        draw["step"] = torch.randn(prior + repitch, count, generator=g)
+        moved = torch.rand(prior + repitch, count, generator=g)
+        draw["moved"] = (moved < MOVED) | (moved == moved.amin(dim=1, keepdim=True)) if count else moved > 0
         if self.recipe.loss.diversity:  # prior samples come in pairs under the same controls
-            for drawn in (shares, defined):
-                drawn[1:prior:2] = drawn[0:prior:2]
-        defined[prior:] = True
-        values = [(c.at(shares[:, i]) - c.mean) / c.deviation for i, c in enumerate(self.controls)]
-        draw["controls"] = torch.stack(values, dim=1) if values else shares
+            for name in ("like", "share", "step", "moved"):
+                draw[name][1:prior:2] = draw[name][0:prior:2]
         if self.augmented:  # drawn last, so that without it nothing else changes
-            draw["vary"] = torch.rand(batch, 3, generator=g)
-        return draw | {"defined": defined}
+            draw["vary"] = torch.rand(batch, DRAWS, generator=g)
+        return draw
+
+    def _asked(self, draw: dict[str, Tensor], own: Tensor) -> Tensor:
+        """What is asked of fakes that start from standardised controls `own` `[M, C]` (NaN: undefined): pitch, and a
+        class, anywhere in its range; another control up to some deviations from its own. One that is undefined gets
+        another clip's value, or stays undefined."""
+        asked = own.clone()
+        another = self.table[draw["like"]]
+        for i, c in enumerate(self.controls):
+            low, high = c.standard_range
+            if c.name == "pitch" or c.classes:
+                anywhere = c.standard(c.at(draw["share"][:, i]))
+                value = anywhere.masked_fill(own[:, i].isnan() & another[:, i].isnan(), torch.nan)
+            else:
+                near = own[:, i] + STEP * draw["step"][:, i]
+                value = torch.where(near.isnan(), another[:, i], near)
+            asked[:, i] = torch.where(draw["moved"][:, i], value.clamp(low, high), own[:, i])
+        return asked
 
     def _part(self, rows: np.ndarray, draw: dict[str, Tensor], number: int) -> Part:
         size, n = self.sizes, self.parts_in_all
@@ -139,24 +161,27 @@ class Feed:
         source = torch.full((len(fakes),), -1)
         if repitch:
             source[fakes >= prior] = torch.arange(repitch // n) * local // (repitch // n)
+        vary = draw["vary"][here].numpy() if self.augmented else None
+        audio, values, length = self.clips.read(rows[here], self.recipe.augment, vary)
+        values = values[:, self.columns]
+        like = {name: draw[name][fakes] for name in ("like", "share", "step", "moved")}
+        standard = standardise(self.controls, values)
+        asked = self._asked(like, torch.where((source < 0).unsqueeze(1), self.table[like["like"]], standard[source]))
         plan = Plan(
             judged=torch.arange(judged) * local // max(1, judged),
             source=source,
             timbre=draw["timbre"][fakes],
-            controls=draw["controls"][fakes],
-            defined=draw["defined"][fakes],
+            controls=asked.nan_to_num(0.0),
+            defined=~asked.isnan(),
         )
-        vary = draw["vary"][here].numpy() if self.augmented else None
-        audio, values, length = self.clips.read(rows[here], self.recipe.augment, vary)
         device, net = self.device, self.net
-        values, length = values[:, self.columns].to(device), length.to(device)
+        standard, length = standard.to(device), length.to(device)
         with torch.no_grad():
             mel = net.normalise(self.mel(audio.to(device)))
         return Part(
             mel=mel,
-            values=values,
-            defined=~values.isnan(),
-            controls=net.standardise(values).nan_to_num(0.0),
+            defined=~standard.isnan(),
+            controls=standard.nan_to_num(0.0),
             mask=frame_mask(length, self.frames, self.recipe.mel.hop_length),
             noise=draw["noise"][here].to(device),
             heard=draw["heard"][here].to(device),

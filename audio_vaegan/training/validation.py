@@ -39,7 +39,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, net: VaeGan) -> dict[str, float]:
-        device = net.control_mean.device
+        device = next(net.parameters()).device
         real, controls, defined, _ = self._read(self.some, net, device)
         figures: dict[str, float] = {}
         if net.encoder is not None:

@@ -57,7 +57,8 @@ class VocoderFeed:
         self.samples = recipe.data.clip_samples
         self.judged_samples = max(round(recipe.vocoder.disc_share * self.samples), *recipe.vocoder.disc_windows)
         # A model decodes clips as it learnt them: moving them in pitch or time is nothing that it was trained for.
-        self.augment = recipe.augment if decoded is None else AugmentConfig()
+        plain = {"tilt": 0.0, "fade": 0.0, "damp": 0.0, "hiss": 0.0}  # those are for controls
+        self.augment = recipe.augment.model_copy(update=plain) if decoded is None else AugmentConfig()
         self._check()
 
     def _check(self) -> None:

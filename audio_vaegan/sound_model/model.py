@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,58 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audio_vaegan.audio import BadAudio, read
-from audio_vaegan.descriptors import yin
+from audio_vaegan.control.directions import Direction
+from audio_vaegan.control.fitted import Fitted, load_fitted
+from audio_vaegan.control.prior import Prior
+from audio_vaegan.descriptors import measure
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
-from audio_vaegan.models.controls import Control, Values
+from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
-
-BATCH = 32
-
-
-@dataclass(frozen=True)
-class Sound:
-    """Latents `z` `[B, C + D]` (standardised controls, then timbre code), with the controls in their units.
-
-    `controls[name]` is `[B]`, NaN where undefined; `samples` `[B]` is how much of each clip sounds.
-    """
-
-    z: Tensor
-    controls: dict[str, Tensor]
-    samples: Tensor
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def rows(self, index: NDArray[np.int64] | Tensor) -> "Sound":
-        """Some of the sounds."""
-        i = torch.as_tensor(index)
-        return Sound(self.z[i], {n: v[i] for n, v in self.controls.items()}, self.samples[i])
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Generated audio `[B, samples]` in [-1, 1], with the latents and controls that it was made from."""
-
-    audio: Tensor
-    sample_rate: int
-    z: Tensor
-    controls: dict[str, Tensor]
-    mel: Tensor  # log-mel [B, n_mels, T]
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Edited(Clip):
-    """An edit: what each control was asked to be, what a meter finds in the audio, and the difference.
-
-    All `[B]` in the control's unit; NaN where undefined or not measurable.
-    """
-
-    requested: dict[str, Tensor] = field(default_factory=dict)
-    achieved: dict[str, Tensor] = field(default_factory=dict)
-    residual: dict[str, Tensor] = field(default_factory=dict)
+from audio_vaegan.sound_model import editing, mixing
+from audio_vaegan.sound_model.editing import BATCH
+from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 
 
 class SoundModel:
@@ -73,7 +32,13 @@ class SoundModel:
     >>> out = model.edit(model.encode("in.wav"), shift={"pitch": +7.0})  # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle, vocoder: Vocoder | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        vocoder: Vocoder | None = None,
+        device: str | torch.device = "cpu",
+        fitted: Fitted | None = None,
+    ) -> None:
         self.bundle = bundle.to(device).eval()
         self.device = torch.device(device)
         self.recipe = bundle.recipe
@@ -81,17 +46,20 @@ class SoundModel:
         self.mel = Mel(self.recipe.mel).to(device)
         self.vocoder: Vocoder = (vocoder or open_vocoder(AUTO, self.recipe.mel)).to(device)
         check_contract(self.vocoder.config, self.recipe.mel, self.vocoder.name)
+        self.fitted = fitted or Fitted(bundle.hash)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO) -> "SoundModel":
-        """Open a bundle folder, or a run folder that holds one. Raises UserError in one line if it is not one.
+        """Open a bundle folder, a run folder that holds one, or a model that comes with the package, by its name, with
+        what `fit-controls` and `directions` wrote beside it. Raises UserError in one line if it is not one.
 
         `vocoder`: `auto` (the model's own, else one of the package for its mel, else Griffin-Lim), `griffin-lim`, or a
         name, path or hub id that `open_vocoder` takes.
         """
         folder = bundle_folder(Path(name))
         bundle = load_bundle(folder)
-        return cls(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder), device)
+        fitted = load_fitted(folder, bundle.hash)
+        return cls(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder), device, fitted)
 
     @property
     def encodes(self) -> bool:
@@ -102,6 +70,21 @@ class SoundModel:
     def controls(self) -> dict[str, Control]:
         """The named controls, with unit and range."""
         return {c.name: c for c in self.vaegan.controls}
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """Directions of the latent that were fitted after training."""
+        return self.fitted.directions
+
+    @property
+    def prior(self) -> Prior | None:
+        """Where codes of real sounds lie, if it was fitted."""
+        return self.fitted.prior
+
+    @property
+    def prior_title(self) -> str:
+        """Where samples are drawn from, in words."""
+        return "N(0, I)" if self.prior is None else "the fitted prior"
 
     @property
     def sample_rate(self) -> int:
@@ -122,12 +105,22 @@ class SoundModel:
         return " ".join(word for word in (self.vocoder.name, self.vocoder.hash[:12]) if word)
 
     def sample(
-        self, count: int = 1, *, seed: int = 0, first: int = 0, truncation: float = 1.0, **controls: Values
+        self,
+        count: int = 1,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        truncation: float = 1.0,
+        prior: str = "auto",
+        closed_loop: bool = False,
+        **controls: Values,
     ) -> Clip:
-        """New sounds: timbre from the prior N(0, truncation^2 I), controls as asked (`pitch=60.0`, or one a sound).
+        """New sounds under conditions: a control is a number (`pitch=60.0`), one each, or `Between(10, 20)`.
 
-        A control that is not asked for is drawn evenly from its range. Sound i of a seed is the same sound whatever the
-        count: `sample(4, first=8)` is the last four of `sample(12)`.
+        `prior`: `fitted` draws the timbre, and what is not asked for, from where real sounds lie; `normal` the timbre
+        from N(0, I), pitch evenly from its range and other controls from a normal distribution; `auto`: fitted if there
+        is one. `truncation` scales the deviation: less is safer and less varied. `closed_loop` corrects what is asked.
+        Sound i of a seed is the same sound whatever the count: `sample(4, first=8)` is the last four of `sample(12)`.
         """
         if count < 1:
             raise UserError(f"count must be at least 1, got {count}")
@@ -135,22 +128,44 @@ class SoundModel:
             raise UserError(f"seed must lie in 0 ... 2^63 - 1, got {seed}")
         if not 0 <= truncation <= 2:
             raise UserError(f"truncation must lie in 0 ... 2, got {truncation:g}")
+        if prior not in ("auto", "normal", "fitted"):
+            raise UserError(f"prior must be auto, normal or fitted, got {prior!r}")
+        if prior == "fitted" and self.prior is None:
+            raise UserError("this model has no fitted prior; fit one: audio-vaegan fit-controls MODEL --store STORE")
         for name in controls:
-            self._control(name)
-        size = self.vaegan.timbre_dim
-        draws = torch.stack([_draw(seed, i, size + len(self.controls)) for i in range(first, first + count)])
+            self.control(name)
+        size, named = self.vaegan.timbre_dim, len(self.controls)
+        draws = torch.stack([_draw(seed, i, size + 2 * named + 1) for i in range(first, first + count)])
+        even = 0.5 * (1 + torch.erf(draws[:, size:] / 2**0.5))  # a normal draw's place in its distribution
+        asked = torch.full((count, named), torch.nan)
+        for k, (name, control) in enumerate(self.controls.items()):
+            if name in controls:
+                asked[:, k] = control.standard(control.wanted(controls[name], count, even[:, k]))
+        if self.prior is not None and prior != "normal":
+            normal = torch.cat([draws[:, size : size + named], draws[:, :size]], dim=1)
+            z = torch.from_numpy(self.prior.sample(normal.numpy(), even[:, named:].numpy(), asked.numpy(), truncation))
+            drawn, timbre = z[:, :named].float(), z[:, named:].float()
+        else:
+            timbre, drawn = truncation * draws[:, :size], asked.clone()
+            for k, control in enumerate(self.controls.values()):
+                spread = control.standard(control.at(even[:, k]))
+                own = spread if control.name == "pitch" or control.classes else truncation * draws[:, size + k]
+                drawn[:, k] = torch.where(asked[:, k].isnan(), own, asked[:, k])
         values = {}
         for k, (name, control) in enumerate(self.controls.items()):
-            even = 0.5 * (1 + torch.erf(draws[:, size + k] / 2**0.5))  # a normal draw's place in its distribution
-            drawn = control.at(even)
-            values[name] = control.wanted(controls[name], count) if name in controls else drawn
-        samples = torch.full((count,), self.clip_samples)
-        return self.decode(self._sound(truncation * draws[:, :size], values, samples), seed=seed)
+            value = control.value(drawn[:, k])
+            values[name] = value.round() if control.classes else value.clamp(control.low, control.high)
+        sound = self._sound(timbre, values, torch.full((count,), self.clip_samples))
+        for k, name in enumerate(self.controls):
+            sound.z[:, k] = editing.coordinate(self, name, sound.z[:, k])
+        if closed_loop:
+            sound = editing.corrected(self, sound, asked, asked.isfinite())
+        return self.decode(sound, seed=seed)
 
     def check(self, **controls: Values) -> None:
         """Raise UserError when a control is unknown, or one of its values lies outside the trained range."""
         for name, value in controls.items():
-            self._control(name).wanted(value, int(np.size(value)))
+            self.control(name).wanted(value, 1 if isinstance(value, Between) else int(np.size(value)))
 
     def encode(self, sound: str | Path | NDArray[np.floating] | Tensor, **controls: Values) -> Sound:
         """Latents of a file, or of audio `[samples]` or `[B, samples]` at the model's sample rate.
@@ -160,7 +175,7 @@ class SoundModel:
         repeatable. Raises UserError for a model without an encoder.
         """
         for name in controls:
-            self._control(name)
+            self.control(name)
         if isinstance(sound, str | Path):
             try:
                 audio = torch.from_numpy(read(Path(sound), self.sample_rate)[0])
@@ -176,7 +191,7 @@ class SoundModel:
             audio = audio[:, : self.clip_samples]
         samples = torch.full((len(audio),), audio.shape[1])
         audio = torch.nn.functional.pad(audio, (0, self.clip_samples - audio.shape[1]))
-        measured = self.measure(audio) | self._guess_classes(audio)
+        measured = self.measure(audio, samples) | self._guess_classes(audio)
         values = {
             name: c.numbers(controls[name], len(audio)) if name in controls else measured[name]
             for name, c in self.controls.items()
@@ -190,7 +205,7 @@ class SoundModel:
 
     def replace_controls(self, sound: Sound, controls: Mapping[str, Tensor]) -> Sound:
         """The same timbre codes under other controls (`[B]` each, in their units); no range is checked."""
-        return self._sound(sound.z[:, len(self.controls) :], {**sound.controls, **controls}, sound.samples)
+        return editing.under(self, sound, controls)
 
     @torch.no_grad()
     def _encode_mel(self, audio: Tensor) -> Tensor:
@@ -209,13 +224,13 @@ class SoundModel:
         named = zip(self.controls.items(), logits, strict=True)
         return {name: read.argmax(dim=-1).float().cpu() for (name, control), read in named if control.classes}
 
-    def measure(self, audio: Tensor) -> dict[str, Tensor]:
-        """What the meters find in audio `[B, samples]`: each control `[B]` in its unit, NaN where undefined.
-
-        A class has no meter: NaN.
+    def measure(self, audio: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
+        """What the meters find in audio `[B, samples]`, of which the first `samples` `[B]` are the sound: each control
+        `[B]` in its unit, NaN where undefined. A class has no meter: NaN.
         """
         none = torch.full((len(audio),), torch.nan)
-        return {n: METERS[n](audio, self.sample_rate) if n in METERS else none for n in self.controls}
+        found = measure(audio, self.sample_rate, samples)
+        return {n: found[n] if n in self.recipe.model.controls else none for n in self.controls}
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Log-mel `[B, n_mels, T]` of audio `[B, samples]`."""
@@ -251,42 +266,36 @@ class SoundModel:
         *,
         shift: Mapping[str, Values] | None = None,
         set: Mapping[str, Values] | None = None,
+        move: Mapping[str, float] | None = None,
+        closed_loop: bool = False,
     ) -> Edited:
-        """Change controls by (`shift`) or to (`set`) a value in their units; the timbre code stays.
+        """Change controls by (`shift`) or to (`set`) a value in their units, several at once; the timbre code stays.
+        `move` goes so many units along directions that were fitted after training.
 
-        Without a change, the result is exactly the plain reconstruction. Raises UserError for an unknown control, a
-        request outside the trained range, or a control that is undefined for this sound.
+        Without a change, the result is exactly the plain reconstruction; a change and its opposite return. With
+        `closed_loop` what became of it is measured and corrected, by at most three steps, so that what was not asked
+        for stays, too. Raises UserError for an unknown control or direction, a request outside the trained range, or a
+        control that is undefined for this sound.
         """
-        requested = dict(sound.controls)
-        for name, value in (shift or {}).items():
-            control = self._control(name)
-            if control.classes:
-                raise UserError(f"{name} is a class: set it ({', '.join(control.classes)}), it cannot be shifted")
-            amount = control.numbers(value, len(sound))
-            if sound.controls[name].isnan().any():
-                raise UserError(
-                    f"{name} is undefined for this sound, so that it cannot be shifted; set it, or say what it is"
-                )
-            try:
-                requested[name] = control.in_range(sound.controls[name] + amount)
-            except UserError as e:
-                raise UserError(f"{e} (this sound has {float(sound.controls[name][0]):.2f})") from None
-        for name, value in (set or {}).items():
-            if name in (shift or {}):
-                raise UserError(f"{name}: give a shift or a value, not both")
-            requested[name] = self._control(name).wanted(value, len(sound))
-        clip = self.decode(self.replace_controls(sound, requested))
-        achieved = self.measure(clip.audio)
-        residual = {n: achieved[n] - requested[n] for n in self.controls}
-        return Edited(**vars(clip), requested=requested, achieved=achieved, residual=residual)
+        return editing.edit(self, sound, shift or {}, set or {}, move or {}, closed_loop)
+
+    def morph(self, a: Sound, b: Sound, shares: Tensor) -> Sound:
+        """Sounds on the way from `a` to `b` (one sound each), one at each of `shares` in [0, 1]: the timbre code goes
+        round (slerp), controls straight; 0 and 1 give `a` and `b`."""
+        return mixing.morph(a, b, shares, [*self.controls.values()])
+
+    def transfer(self, a: Sound, b: Sound) -> Sound:
+        """The timbre of `a` with pitch, loudness and envelope of `b`; one sound of `a` serves all of `b`."""
+        return mixing.transfer(a, b, [*self.controls.values()])
 
     def _sound(self, timbre: Tensor, values: Mapping[str, Tensor], samples: Tensor) -> Sound:
         named = {name: values[name].float() for name in self.controls}
         stacked = torch.stack([*named.values()], dim=1) if named else timbre.new_zeros(len(timbre), 0)
-        standard = (stacked - self.vaegan.control_mean.cpu()) / self.vaegan.control_deviation.cpu()
+        standard = self.vaegan.standardise(stacked)
         return Sound(torch.cat([standard, timbre], dim=1), named, samples)
 
-    def _control(self, name: str) -> Control:
+    def control(self, name: str) -> Control:
+        """A named control. Raises UserError that names the ones there are."""
         if name not in self.controls:
             raise UserError(f"this model has no control {name!r}.{did_you_mean(name, self.controls)}")
         return self.controls[name]
@@ -296,10 +305,3 @@ def _draw(seed: int, item: int, size: int) -> Tensor:
     """Standard normal numbers `[size]` of one item of a seed."""
     words = np.random.SeedSequence([seed, item]).generate_state(1, np.uint64)
     return torch.randn(size, generator=torch.Generator().manual_seed(int(words[0]) >> 1))
-
-
-def _measure_pitch(audio: Tensor, sample_rate: int) -> Tensor:
-    return yin(audio, sample_rate).midi
-
-
-METERS = {"pitch": _measure_pitch}

@@ -1,0 +1,1 @@
+"""Steering a trained model: latent directions for attributes that it was not trained to control."""

@@ -1,0 +1,124 @@
+"""What is fitted to a model after training and lies beside it: calibration, prior, directions.
+
+BUNDLE/controls.json         what was fitted, measured on what; the hash of the model it was measured on
+       controls.safetensors  the prior and the directions
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from audio_vaegan.control.calibration import IDENTITY, Map
+from audio_vaegan.control.directions import Direction
+from audio_vaegan.control.prior import Prior
+from audio_vaegan.errors import UserError
+from audio_vaegan.files import read_json, write_atomic, write_json
+
+VERSION = 1
+FILE, TENSORS = "controls.json", "controls.safetensors"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One control as it was measured on sounds of instruments that training never saw, by an independent meter.
+
+    `low` ... `high` is the range that can be asked for, in `unit`. Of `n` edits in open loop and with the closed loop:
+    the correlation of what was asked with what was measured, and the median and 95th percentile of the error in `unit`.
+    `leakage` (open loop) in deviations of the other control a deviation of this one (an octave for pitch), on average.
+    """
+
+    unit: str
+    low: float
+    high: float
+    map: Map = IDENTITY
+    n: int = 0
+    r: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    closed_r: float | None = None
+    closed_p50: float | None = None
+    closed_p95: float | None = None
+    monotone: float | None = None
+    leakage: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All of it; `model_hash` is the model's, `about` says what it was measured on."""
+
+    model_hash: str
+    controls: dict[str, Calibration] = field(default_factory=dict)
+    prior: Prior | None = None
+    directions: dict[str, Direction] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def with_directions(self, more: Mapping[str, Direction]) -> "Fitted":
+        return replace(self, directions={**self.directions, **more})
+
+
+def save_fitted(fitted: Fitted, folder: Path) -> None:
+    """Write the two files into a bundle, each whole or not at all; the JSON last, with the hash of the tensors."""
+    tensors = {f"direction.{name}": d.vector for name, d in fitted.directions.items()}
+    if fitted.prior is not None:
+        tensors |= {f"prior.{k}": v for k, v in vars(fitted.prior).items() if isinstance(v, np.ndarray)}
+    tensors = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()}
+    content = save(tensors)
+    write_atomic(folder / TENSORS, content)
+    write_json(
+        folder / FILE,
+        {
+            "version": VERSION,
+            "model_hash": fitted.model_hash,
+            "tensors_sha256": hashlib.sha256(content).hexdigest(),
+            "about": fitted.about,
+            "controls": {name: asdict(c) for name, c in fitted.controls.items()},
+            "prior": None if fitted.prior is None else {"radius": fitted.prior.radius},
+            "directions": {
+                name: {k: v for k, v in vars(d).items() if k != "vector"} for name, d in fitted.directions.items()
+            },
+        },
+    )
+
+
+def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
+    """What lies beside a model; None if nothing was fitted. Raises UserError if it was fitted to another model, or is
+    damaged."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    text: Any = read_json(path, "model")
+    again = f"fit it again: audio-vaegan fit-controls {folder} --store STORE"
+    if not isinstance(text, dict) or text.get("version") != VERSION:
+        raise UserError(f"{path}: not of version {VERSION}; {again}")
+    if text.get("model_hash") != model_hash:
+        other = str(text.get("model_hash"))[:12]
+        raise UserError(f"{path} was measured on another model ({other}, this is {model_hash[:12]}); {again}")
+    try:
+        content = (folder / TENSORS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != text["tensors_sha256"]:
+            raise ValueError(f"{TENSORS} is not the one that was written with it")
+        tensors = {k: v.astype(np.float64) for k, v in load(content).items()}
+        if not all(np.isfinite(v).all() for v in tensors.values()):
+            raise ValueError("NaN or infinite values")
+        controls = {
+            name: Calibration(**{**c, "map": Map(tuple(c["map"]["measured"]), tuple(c["map"]["coordinate"]))})
+            for name, c in text["controls"].items()
+        }
+        directions = {
+            name: Direction(**d, vector=tensors[f"direction.{name}"]) for name, d in text["directions"].items()
+        }
+        prior = None
+        if text["prior"] is not None:
+            parts = {k: tensors[f"prior.{k}"] for k in ("weight", "mean", "covariance", "defined")}
+            prior = Prior(**parts, radius=float(text["prior"]["radius"]))
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError, json.JSONDecodeError) as e:
+        reason = " ".join(str(e).split())[:120]
+        raise UserError(f"{path}: damaged ({type(e).__name__}: {reason}); {again}") from None
+    return Fitted(model_hash, controls, prior, directions, text["about"])

@@ -1,0 +1,95 @@
+"""What the verbs that make sounds share: requests as the command line gives them, and sounds as files and rows."""
+
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audio_vaegan.audio import write
+from audio_vaegan.errors import UserError
+from audio_vaegan.models.controls import Between
+from audio_vaegan.sound_model.model import SoundModel
+from audio_vaegan.sound_model.sounds import Clip, Sound
+
+Asked = Mapping[str, Sequence[Any]]  # control -> numbers, names of classes, or one pair (low, high)
+Wanted = dict[str, Any]  # control -> a list of numbers or names, or one Between
+
+
+def wanted(model: SoundModel, asked: Asked) -> Wanted:
+    """Requests of the command line, checked against the model; "class" stands for the model's class label.
+
+    Raises UserError for an unknown control, values outside the trained range, a range among other values.
+    """
+    found: Wanted = {}
+    for flag, values in asked.items():
+        name = _control_name(model, flag)
+        pairs = [v for v in values if isinstance(v, tuple)]
+        if pairs and len(values) > 1:
+            raise UserError(f"--{flag}: give numbers, or one range LOW:HIGH, not several")
+        found[name] = Between(*pairs[0]) if pairs else list(values)
+    model.check(**found)
+    return found
+
+
+def _control_name(model: SoundModel, name: str) -> str:
+    if name != "class":
+        return name
+    found = [c.name for c in model.controls.values() if c.classes]
+    if not found:
+        raise UserError("--class: this model was trained without classes (model.class_label)")
+    return found[0]
+
+
+def check_draw(seed: int, truncation: float) -> None:
+    """Refuse what no draw can be made with, before anything is written."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed must lie in 0 ... 2^63 - 1, got {seed}")
+    if not 0 <= truncation <= 2:
+        raise UserError(f"--truncation must lie in 0 ... 2, got {truncation:g}")
+
+
+def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, list[str]]:
+    """The latents of a sound file, and lines of what should be known of them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        sound = model.encode(path, **known)
+    notes = [f"note: {w.message}" for w in caught]
+    undefined = [name for name in model.controls if sound.controls[name].isnan().any()]
+    if undefined:
+        notes.append(f"note: undefined for {path.name}: {', '.join(undefined)}")
+    for name, control in model.controls.items():
+        value, slack = float(sound.controls[name][0]), 0.01 * (control.high - control.low)
+        if not control.classes and (value < control.low - slack or value > control.high + slack):  # not for NaN
+            notes.append(
+                f"note: {name} of {path.name} ({value:.2f}) lies outside the trained range "
+                f"{control.low:g} ... {control.high:g} {control.unit}"
+            )
+    return sound, notes
+
+
+def write_sound(file: Path, model: SoundModel, clip: Clip, k: int, note: str, samples: int | None = None) -> None:
+    """Write sound `k` of a clip, tagged as AI-generated with the model and a note."""
+    write(file, clip.audio[k, :samples].numpy(), model.sample_rate, f"model {model.hash[:12]} {note}".strip())
+
+
+def row(model: SoundModel, clip: Clip | None, k: int, file: str, **made: Any) -> str:
+    """The line of `metadata.jsonl` for sound `k` of a clip: what was asked with its unit (null: undefined, or a sound
+    without one request), `made`, and the model."""
+    requested = {name: shown(model, name, float(clip.controls[name][k])) if clip else None for name in model.controls}
+    line = {
+        "file_name": file,
+        **{f"{name}_requested": value for name, value in requested.items()},
+        **{f"{name}_unit": control.unit for name, control in model.controls.items()},
+        **made,
+        "model_hash": model.hash,
+        "vocoder": model.vocoder_title,
+        "synthetic": True,
+    }
+    return json.dumps(line, allow_nan=False) + "\n"
+
+
+def shown(model: SoundModel, name: str, value: float) -> str | float | None:
+    """A value of a control for a file: a class by its name, a number to four digits, None where it is undefined."""
+    return None if math.isnan(value) else model.controls[name].show(round(value, 4))

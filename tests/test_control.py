@@ -1,0 +1,212 @@
+"""Maps, prior, closed loop and their file: on worlds whose truth is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from audio_vaegan.control.calibration import IDENTITY, Map, fit_map, monotone_fraction
+from audio_vaegan.control.closed_loop import close_loop
+from audio_vaegan.control.directions import Direction
+from audio_vaegan.control.fitted import FILE, TENSORS, Calibration, Fitted, load_fitted, save_fitted
+from audio_vaegan.control.prior import fit_prior
+from audio_vaegan.errors import UserError
+
+
+def test_a_map_inverts_what_was_measured():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, 600)
+    heard = np.tanh(0.8 * x) + 0.3 + 0.02 * rng.standard_normal(600)
+    found = fit_map(x, heard)
+    wanted = np.linspace(-0.4, 0.9, 9)
+    np.testing.assert_allclose(np.tanh(0.8 * found(wanted)) + 0.3, wanted, atol=0.05)
+    assert (np.diff(found(np.linspace(-3, 3, 200))) > 0).all()  # strictly rising, beyond the ends too
+    assert np.isnan(found(np.array([np.nan]))).all()
+
+
+def test_a_map_never_pushes_hard_where_nothing_follows():
+    x = np.linspace(-2, 2, 300)
+    slope = np.diff(fit_map(x, np.zeros(300))(np.linspace(-1, 1, 50))) / (2 / 49)
+    assert slope.max() <= 4.01
+    assert fit_map(x[:20], x[:20]) == IDENTITY == fit_map(np.zeros(50), x[:50])
+    np.testing.assert_allclose(IDENTITY(np.array([-7.0, 0.2, 5.0])), [-7.0, 0.2, 5.0])
+    known = fit_map(np.append(x, np.nan), np.append(x, 3.0))
+    np.testing.assert_allclose(known(np.linspace(-1.5, 1.5, 7)), np.linspace(-1.5, 1.5, 7), atol=0.02)
+
+
+def test_monotone_fraction_counts_steps():
+    assert monotone_fraction(np.array([[0.0, 1, 2], [0, -1, 3], [0, np.nan, 1]])) == 0.75
+
+
+@pytest.fixture(scope="module")
+def prior():
+    """Two kinds of sounds: low and dark near +2, high and bright near -2, the second without the second control."""
+    rng = np.random.default_rng(1)
+    z = 0.3 * rng.standard_normal((400, 6))
+    kind = np.arange(400) % 2
+    z[:, 0] += np.where(kind, 1.5, -1.5)
+    z[:, 3] += np.where(kind, -2, 2) + 0.5 * z[:, 0]
+    z[kind == 1, 1] = np.nan
+    return fit_prior(z, 2, [f"i{k % 20}" for k in range(400)]), z, kind
+
+
+def draw(prior, count, asked, truncation=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return prior.sample(rng.standard_normal((count, 6)), rng.uniform(size=(count, 3)), asked, truncation)
+
+
+def test_the_prior_has_the_moments_of_the_codes_and_their_undefined_controls(prior):
+    fitted, z, _ = prior
+    made = draw(fitted, 4000, np.full((4000, 2), np.nan))
+    assert np.isnan(made[:, 1]).mean() == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_allclose(made[:, 2:].mean(0), z[:, 2:].mean(0), atol=0.15)
+    np.testing.assert_allclose(made[:, 2:].std(0), z[:, 2:].std(0), rtol=0.1)
+    assert np.corrcoef(made[:, 0], made[:, 3])[0, 1] == pytest.approx(np.corrcoef(z[:, 0], z[:, 3])[0, 1], abs=0.03)
+    share = (np.linalg.norm(z[:, 2:], axis=1) <= fitted.radius).mean()
+    assert share == pytest.approx(0.99, abs=0.005)
+
+
+def test_the_prior_obeys_conditions_exactly_and_brings_what_goes_with_them(prior):
+    fitted, z, kind = prior
+    asked = np.stack([np.linspace(-2, 2, 400), np.full(400, np.nan)], axis=1)
+    made = draw(fitted, 400, asked)
+    np.testing.assert_array_equal(made[:, 0], asked[:, 0])
+    for side, k in ((asked[:, 0] < -1, 0), (asked[:, 0] > 1, 1)):
+        assert made[side, 3].mean() == pytest.approx(z[kind == k, 3].mean(), abs=0.3)
+    assert not np.isnan(made[asked[:, 0] < -1, 1]).any() and np.isnan(made[asked[:, 0] > 1, 1]).all()
+
+
+def test_truncation_and_single_draws(prior):
+    fitted, _, _ = prior
+    asked = np.full((50, 2), np.nan)
+    still = draw(fitted, 50, asked, truncation=0.0)
+    means = np.round(fitted.mean[:, 3], 6)
+    assert set(np.round(still[:, 3], 6)) <= set(means)
+    rng = np.random.default_rng(0)
+    normal, even = rng.standard_normal((50, 6)), rng.uniform(size=(50, 3))
+    whole = fitted.sample(normal, even, asked)
+    alone = fitted.sample(normal[7:8], even[7:8], asked[7:8])
+    np.testing.assert_allclose(whole[7:8], alone, rtol=1e-12, equal_nan=True)
+
+
+def world(gain=0.6, leak=0.3):
+    """z [B, 2 + 3] -> heard [B, 2]: each control by its gain, leaking into the other, helped by a timbre coordinate."""
+    mix = torch.tensor([[gain, leak, 0.5, 0, 0], [leak, gain, 0, 0.5, 0]])
+
+    def hear(z):
+        return torch.tanh(z.nan_to_num(0.0) @ mix.T / 2) * 2
+
+    return hear, lambda z: mix.expand(len(z), -1, -1)
+
+
+def loop(z, wanted, hear, slope, radius=2.0, **how):
+    low, high = torch.full((len(z), 2), -3.0), torch.full((len(z), 2), 3.0)
+    return close_loop(z, wanted, hear, slope, low, high, radius, **how)
+
+
+def test_the_loop_reaches_what_was_asked_in_three_steps():
+    hear, slope = world()
+    g = torch.Generator().manual_seed(0)
+    z, wanted = torch.randn(64, 5, generator=g) * 0.5, torch.randn(64, 2, generator=g).clamp(-1, 1)
+    found = loop(z, wanted, hear, slope)
+    assert found.closed.median() < 0.2 * found.open.median() and (found.closed <= found.open).all()
+    torch.testing.assert_close(found.heard, hear(found.z))
+    one = loop(z[5:6], wanted[5:6], hear, slope)
+    torch.testing.assert_close(one.z, found.z[5:6], atol=1e-5, rtol=1e-5)  # sounds do not touch each other
+
+
+def test_a_guess_of_the_slope_is_corrected_by_what_the_steps_did():
+    hear, _ = world(gain=0.8, leak=0.4)
+    g = torch.Generator().manual_seed(0)
+    z, wanted = torch.randn(64, 5, generator=g) * 0.5, torch.randn(64, 2, generator=g).clamp(-0.8, 0.8)
+    guess = torch.zeros(64, 2, 5)
+    guess[:, 0, 0] = guess[:, 1, 1] = 1.0  # each follows its own coordinate, and nothing else is known
+    medians = [loop(z, wanted, hear, lambda z: guess, steps=n).closed.median() for n in (1, 2, 3)]
+    assert medians[0] > medians[1] > medians[2] and medians[2] < 0.3 * medians[0]
+
+
+def test_what_has_a_narrow_tolerance_comes_nearer():
+    hear, slope = world(gain=0.5, leak=0.5)  # both controls do the same: they cannot both be had
+    z, wanted = torch.zeros(1, 5), torch.tensor([[0.6, -0.6]])
+    z[:, 2:] = 0
+    slope_of_controls = lambda z: slope(z) * torch.tensor([1.0, 1, 0, 0, 0])  # noqa: E731
+    off = [
+        (wanted - loop(z, wanted, hear, slope_of_controls, tolerance=torch.tensor([t])).heard).abs()[0]
+        for t in ([1.0, 1.0], [0.2, 1.0], [1.0, 0.2])
+    ]
+    assert off[1][0] < off[0][0] < off[2][0] and off[2][1] < off[0][1] < off[1][1]
+
+
+def test_the_loop_is_never_worse_than_without_even_when_the_slope_misleads():
+    hear, slope = world()
+    g = torch.Generator().manual_seed(1)
+    z, wanted = torch.randn(64, 5, generator=g), torch.randn(64, 2, generator=g)
+    for wrong in (lambda z: -slope(z), lambda z: torch.ones(64, 2, 5) * 5, lambda z: torch.zeros(64, 2, 5)):
+        found = loop(z, wanted, hear, wrong)
+        assert (found.closed <= found.open).all()
+        same = found.closed == found.open
+        assert torch.equal(found.z[same], z[same])
+
+
+def test_the_loop_stays_where_the_data_lie_and_leaves_what_is_not_asked():
+    hear, slope = world(gain=0.05, leak=0.0)
+    z = torch.zeros(4, 5)
+    z[3, 2:] = 3.0  # longer than the radius: may stay, not grow
+    found = loop(z, torch.tensor([[9.0, torch.nan]]).expand(4, 2).clone(), hear, slope)
+    assert (found.z[:, :2].abs() <= 3.0).all()
+    assert (found.z[:3, 2:].norm(dim=1) <= 2.0 + 1e-5).all() and found.z[3, 2:].norm() <= 27**0.5 + 1e-4
+    undefined = torch.zeros(2, 5)
+    undefined[:, 1] = torch.nan
+    hear, slope = world()
+    found = loop(undefined, torch.tensor([[0.5, torch.nan], [0.5, 0.5]]), hear, slope)
+    assert found.z[:, 1].isnan().all() and (found.closed < found.open).all()
+    nothing = loop(torch.randn(2, 5), torch.full((2, 2), torch.nan), hear, slope)
+    assert (nothing.open == 0).all() and (nothing.closed == 0).all()
+
+
+@pytest.fixture
+def fitted(prior):
+    vector = np.arange(6.0)
+    return Fitted(
+        "abc",
+        {
+            "pitch": Calibration(
+                "semitones", 36, 84, Map((-1.0, 0.5), (-1.2, 0.6)), 5, 0.99, 0.04, 0.1, leakage={"x": None}
+            )
+        },
+        prior[0],
+        {"brass": Direction("brass", "joint", vector, 0.0, 1.0, True, 0.9, 40)},
+        {"store": "s"},
+    )
+
+
+def test_what_was_fitted_is_read_back(tmp_path, fitted):
+    assert load_fitted(tmp_path, "abc") is None
+    save_fitted(fitted, tmp_path)
+    again = load_fitted(tmp_path, "abc")
+    assert again.controls == fitted.controls and again.about == fitted.about
+    np.testing.assert_allclose(again.prior.covariance, fitted.prior.covariance, rtol=1e-6)
+    np.testing.assert_array_equal(again.directions["brass"].vector, np.arange(6.0))
+    more = again.with_directions({"brass": dataclasses.replace(again.directions["brass"], score=0.5)})
+    assert more.directions["brass"].score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: f.write_text(f.read_text().replace('"abc"', '"abd"')), "measured on another model"),
+        (lambda f: f.write_text("{"), "cannot be read"),
+        (lambda f: f.write_text(json.dumps({"version": 99})), "not of version"),
+        (lambda f: (f.parent / TENSORS).write_bytes(b"x" * 100), "not the one that was written with it"),
+        (lambda f: (f.parent / TENSORS).unlink(), "damaged"),
+        (lambda f: f.write_text(f.read_text().replace('"map"', '"mop"')), "damaged"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path, fitted, spoil, says):
+    save_fitted(fitted, tmp_path)
+    spoil(tmp_path / FILE)
+    with pytest.raises(UserError, match=says) as e:
+        load_fitted(tmp_path, "abc")
+    assert "\n" not in str(e.value)
