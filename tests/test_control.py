@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from audio_vaegan.control.calibration import IDENTITY, Map, fit_map, monotone_fraction
+from audio_vaegan.control.calibration import IDENTITY, Map, fit_map
 from audio_vaegan.control.closed_loop import close_loop
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.control.fitted import FILE, TENSORS, Calibration, Fitted, load_fitted, save_fitted
@@ -34,10 +34,6 @@ def test_a_map_never_pushes_hard_where_nothing_follows():
     np.testing.assert_allclose(IDENTITY(np.array([-7.0, 0.2, 5.0])), [-7.0, 0.2, 5.0])
     known = fit_map(np.append(x, np.nan), np.append(x, 3.0))
     np.testing.assert_allclose(known(np.linspace(-1.5, 1.5, 7)), np.linspace(-1.5, 1.5, 7), atol=0.02)
-
-
-def test_monotone_fraction_counts_steps():
-    assert monotone_fraction(np.array([[0.0, 1, 2], [0, -1, 3], [0, np.nan, 1]])) == 0.75
 
 
 @pytest.fixture(scope="module")

@@ -190,3 +190,16 @@ def test_fit_controls_and_directions_from_the_command_line(several_run, tiny_sto
     out = tmp_path / "b.wav"
     done = cli("edit", run, a, "--pitch", "+1", "--loudness", "-2", "--move", "pc1=0.5", "--closed-loop", "--out", out)
     assert done.returncode == 0 and out.is_file(), done.stderr
+
+
+def test_a_class_that_the_prior_draws_is_always_one_that_there_is():
+    from types import SimpleNamespace
+
+    from audio_vaegan.models.controls import Control
+    from audio_vaegan.sound_model.drawing import draw
+
+    kind = Control("kind", "class", 0.0, 2.0, 0.0, 1.0, 3, ("a", "b", "c"))
+    far = SimpleNamespace(sample=lambda normal, even, asked, truncation: np.array([[-1.4, 0], [1.2, 0], [3.6, 0]]))
+    model = SimpleNamespace(controls={"kind": kind}, prior=far, vaegan=SimpleNamespace(timbre_dim=1))
+    _, values, _ = draw(model, 3, 0, 0, 1.0, "auto", {})
+    assert [kind.show(v) for v in values["kind"].tolist()] == ["a", "b", "c"]

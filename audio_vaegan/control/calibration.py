@@ -1,6 +1,5 @@
 """From what is asked of a control to the coordinate that makes it sound so, and back: a monotone map."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,18 +50,3 @@ def fit_map(coordinate: Floats, measured: Floats, knots: int = KNOTS) -> Map:
     rising = np.concatenate([[0.0], np.cumsum(steps)])
     rising += found[middle] - rising[middle]
     return Map(tuple(rising.round(5).tolist()), tuple(at.round(5).tolist()))
-
-
-def monotone_fraction(achieved: Floats) -> float:
-    """Share of neighbouring steps of `[N, K]` sounds, asked for ever more, that did become more; NaN steps are left
-    out."""
-    steps = np.diff(achieved, axis=1)
-    steps = steps[np.isfinite(steps)]
-    return float((steps > 0).mean()) if len(steps) else float("nan")
-
-
-def quantiles(error: Floats, at: Sequence[float] = (50, 95)) -> tuple[float, ...]:
-    """Percentiles of |error|, a missing measurement counted as the largest."""
-    found = np.abs(error)
-    found = np.where(np.isfinite(found), found, np.nanmax(found, initial=0.0))
-    return tuple(float(v) for v in np.percentile(found, at)) if len(found) else (float("nan"),) * len(at)

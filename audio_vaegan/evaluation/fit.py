@@ -2,6 +2,7 @@
 errors and leakage, and directions for any label."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def fit_controls(
     if len(rows) >= LEAST:
         say(f"fitting the prior to {len(rows)} codes ...")
         prior = fit_prior(codes(model, store, rows), len(model.controls), groups[rows].tolist())
-        fitted = Fitted(model.hash, prior=prior, directions=fitted.directions)
+        fitted = replace(fitted, prior=prior)
         say(f"  {len(prior.weight)} components")
     names = judged(model)
     about: dict[str, Any] = {"store": store.content_hash, "vocoder": model.vocoder_title, "codes": len(rows)}
@@ -68,18 +69,17 @@ def fit_controls(
         at = pick(store, "test_note", clips, fallback=True)
         for_maps = Held(model, store, at)
         maps = {n: _map(model, for_maps, n, judge) for n in names}
-        calibrations = {n: Calibration(c.unit, c.low, c.high, maps[n]) for n, c in _named(model, names)}
-        model.fitted = Fitted(model.hash, calibrations, fitted.prior, fitted.directions)
+        controls = {n: model.controls[n] for n in names}
+        calibrations = {n: Calibration(c.unit, c.low, c.high, maps[n]) for n, c in controls.items()}
+        model.fitted = replace(fitted, controls=calibrations)
         held = pick(store, "test_instrument", clips, fallback=True)
         about |= {"map_clips": len(at), "clips": len(held), "split": str(store.column("split")[held[0]])}
-        heard = listen(model, Held(model, store, held), names, judge)
-        loops = [
-            sweep(model, Held(model, store, held), names, judge, closed_loop=loop, heard=heard)
-            for loop in (False, True)
-        ]
+        sounds = Held(model, store, held)
+        heard = listen(model, sounds, names, judge)
+        loops = [sweep(model, sounds, names, judge, closed_loop=loop, heard=heard) for loop in (False, True)]
         calibrations = {n: _with_errors(c, *(control_figures(s, n) for s in loops)) for n, c in calibrations.items()}
-        fitted = Fitted(model.hash, calibrations, fitted.prior, fitted.directions)
-    fitted = Fitted(model.hash, fitted.controls, fitted.prior, fitted.directions, about)
+        fitted = replace(fitted, controls=calibrations)
+    fitted = replace(fitted, about=about)
     save_fitted(fitted, folder)
     return fitted
 
@@ -91,10 +91,6 @@ def _kept(folder: Path, model_hash: str) -> dict[str, Direction]:
     except UserError:
         return {}
     return found.directions if found else {}
-
-
-def _named(model: SoundModel, names: Sequence[str]) -> list[tuple[str, Any]]:
-    return [(n, model.controls[n]) for n in names]
 
 
 def _map(model: SoundModel, held: Held, name: str, judge: Meter) -> Map:
@@ -111,11 +107,8 @@ def _map(model: SoundModel, held: Held, name: str, judge: Meter) -> Map:
 
 
 def _with_errors(c: Calibration, open_loop: dict[str, Any], closed: dict[str, Any]) -> Calibration:
-    return Calibration(
-        unit=c.unit,
-        low=c.low,
-        high=c.high,
-        map=c.map,
+    return replace(
+        c,
         n=open_loop["n"],
         r=open_loop["r"]["value"],
         p50=open_loop["median"],

@@ -19,7 +19,7 @@ from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
-from audio_vaegan.sound_model import editing, mixing
+from audio_vaegan.sound_model import drawing, editing, mixing
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 
@@ -122,39 +122,7 @@ class SoundModel:
         is one. `truncation` scales the deviation: less is safer and less varied. `closed_loop` corrects what is asked.
         Sound i of a seed is the same sound whatever the count: `sample(4, first=8)` is the last four of `sample(12)`.
         """
-        if count < 1:
-            raise UserError(f"count must be at least 1, got {count}")
-        if not 0 <= seed < 2**63 or first < 0:
-            raise UserError(f"seed must lie in 0 ... 2^63 - 1, got {seed}")
-        if not 0 <= truncation <= 2:
-            raise UserError(f"truncation must lie in 0 ... 2, got {truncation:g}")
-        if prior not in ("auto", "normal", "fitted"):
-            raise UserError(f"prior must be auto, normal or fitted, got {prior!r}")
-        if prior == "fitted" and self.prior is None:
-            raise UserError("this model has no fitted prior; fit one: audio-vaegan fit-controls MODEL --store STORE")
-        for name in controls:
-            self.control(name)
-        size, named = self.vaegan.timbre_dim, len(self.controls)
-        draws = torch.stack([_draw(seed, i, size + 2 * named + 1) for i in range(first, first + count)])
-        even = 0.5 * (1 + torch.erf(draws[:, size:] / 2**0.5))  # a normal draw's place in its distribution
-        asked = torch.full((count, named), torch.nan)
-        for k, (name, control) in enumerate(self.controls.items()):
-            if name in controls:
-                asked[:, k] = control.standard(control.wanted(controls[name], count, even[:, k]))
-        if self.prior is not None and prior != "normal":
-            normal = torch.cat([draws[:, size : size + named], draws[:, :size]], dim=1)
-            z = torch.from_numpy(self.prior.sample(normal.numpy(), even[:, named:].numpy(), asked.numpy(), truncation))
-            drawn, timbre = z[:, :named].float(), z[:, named:].float()
-        else:
-            timbre, drawn = truncation * draws[:, :size], asked.clone()
-            for k, control in enumerate(self.controls.values()):
-                spread = control.standard(control.at(even[:, k]))
-                own = spread if control.name == "pitch" or control.classes else truncation * draws[:, size + k]
-                drawn[:, k] = torch.where(asked[:, k].isnan(), own, asked[:, k])
-        values = {}
-        for k, (name, control) in enumerate(self.controls.items()):
-            value = control.value(drawn[:, k])
-            values[name] = value.round() if control.classes else value.clamp(control.low, control.high)
+        timbre, values, asked = drawing.draw(self, count, seed, first, truncation, prior, controls)
         sound = self._sound(timbre, values, torch.full((count,), self.clip_samples))
         for k, name in enumerate(self.controls):
             sound.z[:, k] = editing.coordinate(self, name, sound.z[:, k])
@@ -299,9 +267,3 @@ class SoundModel:
         if name not in self.controls:
             raise UserError(f"this model has no control {name!r}.{did_you_mean(name, self.controls)}")
         return self.controls[name]
-
-
-def _draw(seed: int, item: int, size: int) -> Tensor:
-    """Standard normal numbers `[size]` of one item of a seed."""
-    words = np.random.SeedSequence([seed, item]).generate_state(1, np.uint64)
-    return torch.randn(size, generator=torch.Generator().manual_seed(int(words[0]) >> 1))
