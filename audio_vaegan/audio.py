@@ -242,9 +242,19 @@ def read(
     return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), stream.sample_rate
 
 
+def decode(content: bytes) -> NDArray[np.float32]:
+    """The clip `[samples]` in the bytes of a sound file, at its own rate. Raises BadAudio."""
+    return np.concatenate([*Stream(content)])
+
+
 def respeed(audio: NDArray[np.float32], ratio: float) -> NDArray[np.float32]:
     """Play a clip `[samples]` faster by `ratio`: its pitch rises by 12 log2(ratio) semitones, its length shrinks."""
     return soxr.resample(audio, ratio, 1.0, quality="HQ")
+
+
+def resample(audio: NDArray[np.float32], sample_rate: int, wanted: int) -> NDArray[np.float32]:
+    """A clip `[samples]` at another sample rate (band-limited, as long in seconds)."""
+    return soxr.resample(audio, sample_rate, wanted, quality="VHQ")
 
 
 def to_pcm16(audio: NDArray[np.floating] | Tensor) -> NDArray[np.int16]:
@@ -253,9 +263,10 @@ def to_pcm16(audio: NDArray[np.floating] | Tensor) -> NDArray[np.int16]:
     return np.clip(np.rint(values * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def encode_wav(audio: NDArray[np.floating] | Tensor, sample_rate: int, note: str = "") -> bytes:
-    """The bytes of a 16-bit mono WAV file of `[samples]`, tagged as AI-generated. Same input, same bytes."""
-    return _encode(audio, sample_rate, "WAV", f"{MARK_AI} by audio-vaegan. {note}".strip())
+def encode_wav(audio: NDArray[np.floating] | Tensor, sample_rate: int, note: str = "", kind: str = "WAV") -> bytes:
+    """The bytes of a 16-bit mono WAV (or FLAC: `kind`) file of `[samples]`, tagged as AI-generated. Same input, same
+    bytes."""
+    return _encode(audio, sample_rate, kind, f"{MARK_AI} by audio-vaegan. {note}".strip())
 
 
 def write(path: Path, audio: NDArray[np.floating] | Tensor, sample_rate: int, note: str = "") -> None:

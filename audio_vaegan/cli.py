@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan import verbs
+from audio_vaegan import dataset_verbs, verbs
 from audio_vaegan.arguments import (
     Help,
     Parser,
@@ -20,14 +20,9 @@ from audio_vaegan.arguments import (
     vocoder_words,
 )
 from audio_vaegan.config import DataConfig
-from audio_vaegan.errors import Failure, UserError
+from audio_vaegan.guard import guarded
 from audio_vaegan.recipe import split_overrides
 from audio_vaegan.version import __version__
-
-INTERRUPTED = 130
-OUT_OF_MEMORY = (
-    "error: out of memory; smaller clips or batches help: --data.clip_samples, --train.batch_size, --train.accumulate"
-)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--count", type=int, help="how many sounds (default: 16)")
     control_words(p)
     p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
+    p.add_argument("--address", help="one sound again, from its address in a data set or its file's tag")
     p.add_argument("--keyboard", type=midi, metavar="FIRST:LAST", help="MIDI keys: one timbre, for samplers")
     p.add_argument("--like", type=Path, metavar="FILE", help="a sound whose timbre the --keyboard has, not the seed's")
     p.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
@@ -168,6 +164,8 @@ def build_parser() -> argparse.ArgumentParser:
     vocoder_words(p)
     out_words(p, "a new folder: reconstructed.png, sampled.png, audio/, compare.json")
 
+    dataset_verbs.add(verb)
+
     p = verb("bench", verbs.bench, "clips a second and memory of the training options on this machine")
     p.add_argument("--recipe", type=Path, required=True, help="YAML file")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
@@ -257,40 +255,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
 
     return guarded(run)
-
-
-def guarded(run: Callable[[], int], speak: bool = True) -> int:
-    """Turn what a user can mend into one line and an exit code."""
-
-    def end(line: str, code: int) -> int:
-        if speak or code == 1:
-            words = " ".join(line.split("\n"))
-            print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in words), file=sys.stderr)
-        return code
-
-    try:
-        return run()
-    except UserError as e:
-        return end(f"error: {e}", 2)
-    except Failure as e:
-        return end(f"error: {e}", 1)
-    except KeyboardInterrupt:
-        return end("interrupted; the same command goes on", INTERRUPTED)
-    except MemoryError:
-        return end(OUT_OF_MEMORY, 2)
-    except RuntimeError as e:
-        if type(e).__name__ != "OutOfMemoryError" and "alloc" not in str(e):
-            raise
-        return end(OUT_OF_MEMORY, 2)
-    except BrokenPipeError:  # what read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except OSError as e:
-        if "torchaudio" in str(e):
-            return end("error: torchaudio does not fit this build of torch; mend it: audio-vaegan doctor --fix", 2)
-        if e.errno is None:
-            raise
-        return end(f"error: {e.filename or 'file system'}: {e.strerror}", 2)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import new_folder
+from audio_vaegan.files import check_out_folder, new_folder
 from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.writing import Asked, Wanted, check_draw, row, shown, wanted, write_sound
 
@@ -54,3 +55,12 @@ def generate(
                 rows.write(row(model, clip, k, file, seed=seed, item=i, truncation=truncation, prior=prior))
             bar.update(len(items))
     return count
+
+
+def recall_file(path: Path, out: Path, address: str, overwrite: bool = False, vocoder: str = "auto") -> Path:
+    """Write the sound at an address into the folder `out`; the same samples on the same machine and versions."""
+    check_out_folder(out, "sounds", overwrite)
+    clip = SoundModel.from_pretrained(path, vocoder=vocoder).recall(address)
+    with new_folder(out, "sounds", overwrite) as folder:
+        write(folder / "00000.wav", clip.audio[0].numpy(), clip.sample_rate, address)
+    return out

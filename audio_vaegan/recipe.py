@@ -5,10 +5,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError, did_you_mean
@@ -41,28 +41,34 @@ TOP = ("mel", "seed", "name", "objective", "routing")  # keys that are given on 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe and apply `--section.key value` overrides. Raises UserError in one line."""
-    try:
-        tree = _yaml(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UserError(f"--recipe: no such file: {path}") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"--recipe {path}: cannot be read ({e})") from None
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError) as e:
-        where = getattr(e, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise UserError(f"--recipe {path}: not valid YAML{line} ({getattr(e, 'problem', e)})") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"--recipe {path}: expected `key: value` lines, found {type(tree).__name__}")
+    tree = load_yaml(path, "--recipe")
     for key, value in _pairs(overrides):
         _put(tree, key, value)
     return parse_recipe(tree, str(path))
+
+
+def load_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises UserError in one line that begins with `what`."""
+    try:
+        tree = _yaml(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise UserError(f"{what}: no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{what} {path}: cannot be read ({e})") from None
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError) as e:
+        where = getattr(e, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise UserError(f"{what} {path}: not valid YAML{line} ({getattr(e, 'problem', e)})") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{what} {path}: expected `key: value` lines, found {type(tree).__name__}")
+    return tree
 
 
 def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as e:
-        raise UserError(f"recipe {where}: " + "; ".join(_explain(error) for error in e.errors())) from None
+        raise UserError(f"recipe {where}: " + "; ".join(explain(error, Recipe) for error in e.errors())) from None
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -114,15 +120,20 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any, root: type[BaseModel]) -> str:
+    """One error of pydantic's validation of `root` in words."""
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        section: Any = Recipe
+        section: Any = root
         for name in path[:-1]:
-            section = section.model_fields[name].annotation
-        return f"unknown key {key!r}.{did_you_mean(path[-1], section.model_fields)}"
+            kinds = [section.model_fields[name].annotation] if name in section.model_fields else [section]
+            while kinds and not (isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel)):
+                kinds = [*get_args(kinds[0]), *kinds[1:]]
+            section = kinds[0] if kinds else section
+        known = [f.alias or name for name, f in section.model_fields.items()]
+        return f"unknown key {key!r}.{did_you_mean(path[-1], known)}"
     message = error["msg"].removeprefix("Value error, ")
-    if not key or not path[-1:] or isinstance(error["input"], dict):
+    if not key or (isinstance(error["input"], dict) and len(path) == 1):
         return message
     return f"{key}: {message}" + ("" if "got" in message else f" (got {str(error['input'])[:60]!r})")

@@ -96,12 +96,18 @@ def render(args: argparse.Namespace) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     from audio_vaegan.generate import generate as write_sounds
+    from audio_vaegan.generate import recall_file
     from audio_vaegan.keyboard import keyboard
 
     given: dict[str, Any] = {name: getattr(args, name) for name in CONTROLS} | {"class": args.classes}
     asked = {name: values for name, values in given.items() if values}
     names = ("seed", "truncation", "prior", "closed_loop", "overwrite", "vocoder")
     how = {name: getattr(args, name) for name in names}
+    if args.address is not None:
+        if asked or args.count is not None or args.keyboard is not None:
+            raise UserError("--address says all of a sound; leave --count, --keyboard and the controls out")
+        print(f"1 sound in {recall_file(args.model, args.out, args.address, args.overwrite, args.vocoder)}")
+        return 0
     if args.keyboard is None:
         if args.like is not None:
             raise UserError("--like goes with --keyboard; to change a sound file: audio-vaegan edit")

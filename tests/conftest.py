@@ -60,15 +60,15 @@ def train_command(*words: object) -> list[str]:
     return [sys.executable, str(ROOT / "recipes" / "train_vaegan.py"), *map(str, words)]
 
 
-def launch_command(*words: object) -> list[str]:
-    """The training script through `accelerate launch` with the launch file for two CPU processes (gloo)."""
+def launch_command(*words: object, script: str = "train_vaegan") -> list[str]:
+    """A script of the recipes through `accelerate launch` with the launch file for two CPU processes (gloo)."""
     file = ROOT / "recipes" / "launch" / "two_cpu_processes.yaml"
-    script = ROOT / "recipes" / "train_vaegan.py"
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", *map(str, (file, script, *words))]
+    path = ROOT / "recipes" / f"{script}.py"
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", *map(str, (file, path, *words))]
 
 
-def launched(*words: object) -> subprocess.CompletedProcess[str]:
-    return run(launch_command(*words), LOOPBACK)
+def launched(*words: object, script: str = "train_vaegan") -> subprocess.CompletedProcess[str]:
+    return run(launch_command(*words, script=script), LOOPBACK)
 
 
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform.startswith("linux") else {}

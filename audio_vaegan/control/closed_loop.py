@@ -57,7 +57,8 @@ def close_loop(
     for _ in range(steps):
         lacking = (wanted - heard) / tolerance
         asked = lacking.isfinite()
-        if not bool((asked & (lacking.abs() > 1e-2)).any()):
+        moving = (asked & (lacking.abs() > 1e-2)).any(dim=1, keepdim=True)
+        if not bool(moving.any()):
             break
         if jacobian is None:  # of scaled readings by scaled coordinates; an undefined coordinate cannot move
             jacobian = slope(z) * scale / tolerance.unsqueeze(2) * ~z.isnan().unsqueeze(1)
@@ -70,6 +71,7 @@ def close_loop(
         timbre = now[:, controls:]
         timbre = timbre * (limit / timbre.norm(dim=1, keepdim=True).clamp_min(1e-9)).clamp_max(1.0)
         now = torch.cat([torch.minimum(torch.maximum(now[:, :controls], low), high), timbre], dim=1)
+        now = torch.where(moving, now, best)  # each sound for itself: the others of the batch change nothing
         then = hear(now)
         moved = ((now - best) / scale).nan_to_num(0.0)
         known = (then - heard).isfinite()

@@ -21,7 +21,7 @@ from audio_vaegan.control.prior import Prior
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json, write_atomic, write_json
 
-VERSION = 1
+VERSION = 2  # 2: decoded mels are set to read as their controls say
 FILE, TENSORS = "controls.json", "controls.safetensors"
 
 

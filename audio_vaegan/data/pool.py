@@ -1,11 +1,13 @@
-"""The chunks of `prepare`, worked through by several processes."""
+"""Jobs worked through by several processes."""
 
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,23 +28,37 @@ def process_all(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
                 process(chunk, recipe)
                 bar.update(len(chunk.files))
             return
-        pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _worker)  # no fork beside threads
-        try:
-            jobs = {pool.submit(process, chunk, recipe): chunk for chunk in chunks}
-            for job in as_completed(jobs):
-                job.result()
-                bar.update(len(jobs[job].files))
-        except BrokenProcessPool:
-            raise Failure("a worker process died (out of memory?); the same command goes on, try --workers 1") from None
-        except BaseException:
-            for worker in list(pool._processes.values()):
-                worker.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+        share_out(process, [(chunk, recipe) for chunk in chunks], workers, lambda job: bar.update(len(job[0].files)))
 
 
-def _worker() -> None:
+def share_out(
+    work: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: int,
+    done: Callable[[tuple[Any, ...]], Any],
+    start: Callable[..., Any] | None = None,
+    started_with: tuple[Any, ...] = (),
+) -> None:
+    """Call `work(*job)` for each job in `workers` processes, each of which first calls `start`; `done(job)` as they are
+    finished. Ctrl-C, or an error in one, stops all at once."""
+    # No fork beside threads.
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _worker, (start, started_with))
+    try:
+        running = {pool.submit(work, *job): job for job in jobs}
+        for job in as_completed(running):
+            job.result()
+            done(running[job])
+    except BrokenProcessPool:
+        raise Failure("a worker process died (out of memory?); the same command goes on, try fewer workers") from None
+    except BaseException:
+        for worker in list(pool._processes.values()):
+            worker.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _worker(start: Callable[..., Any] | None, started_with: tuple[Any, ...]) -> None:
     """A worker leaves Ctrl-C to the process that asked, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
@@ -53,3 +69,5 @@ def _worker() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    if start is not None:
+        start(*started_with)

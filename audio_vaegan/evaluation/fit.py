@@ -21,8 +21,10 @@ from audio_vaegan.evaluation.controls import control_figures
 from audio_vaegan.evaluation.evaluate import Held, Rows, check_fits, pick
 from audio_vaegan.evaluation.sweep import Meter, judged, listen, sweep
 from audio_vaegan.models.bundle import bundle_folder, load_bundle
+from audio_vaegan.models.level import READ
 from audio_vaegan.models.vocoder import open_vocoder
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.fingerprints import prints_of, save_fingerprints
 
 MAP_STEPS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # deviations around a clip's own value at which the map is measured
 MOST_CODES = 20_000  # training clips that the prior and directions are fitted to
@@ -57,6 +59,7 @@ def fit_controls(
     rows = pick(store, "train", MOST_CODES)
     groups = store.column("group")
     fitted = Fitted(model.hash, directions=_kept(folder, model.hash))
+    save_fingerprints(_prints(model, store, rows), folder, model.hash)
     if len(rows) >= LEAST:
         say(f"fitting the prior to {len(rows)} codes ...")
         prior = fit_prior(codes(model, store, rows), len(model.controls), groups[rows].tolist())
@@ -84,6 +87,12 @@ def fit_controls(
     return fitted
 
 
+def _prints(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float32]:
+    """Prints of training clips, by which copies of them are known."""
+    parts = np.array_split(rows, max(1, -(-len(rows) // BATCH)))
+    return np.concatenate([prints_of(torch.from_numpy(store.read(some)), model.mel).numpy() for some in parts])
+
+
 def _kept(folder: Path, model_hash: str) -> dict[str, Direction]:
     """Directions that were fitted to this model before; none, if it was another."""
     try:
@@ -95,8 +104,9 @@ def _kept(folder: Path, model_hash: str) -> dict[str, Direction]:
 
 def _map(model: SoundModel, held: Held, name: str, judge: Meter) -> Map:
     """The map of one control from what was set and what was measured then, on clips whose label the meter confirms.
-    Pitch needs none: the generator is built to have its harmonics where they are asked."""
-    if name == "pitch":
+    Pitch needs none, the generator is built to have its harmonics where they are asked; nor does what a decoded mel is
+    set to in closed form."""
+    if name == "pitch" or name in READ:
         return IDENTITY
     made = sweep(model, held, [name], judge, steps=MAP_STEPS)
     control, asked = made.heard.controls[name], made.requests[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 
 def draw(
-    model: SoundModel, count: int, seed: int, first: int, truncation: float, prior: str, controls: Mapping[str, Values]
+    model: SoundModel,
+    items: Sequence[int],
+    seed: int,
+    truncation: float,
+    prior: str,
+    controls: Mapping[str, Values],
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """Timbre codes `[B, D]`, controls in their units (`[B]` each), and which of them were asked for, standardised
-    `[B, C]` (NaN: not asked). See `SoundModel.sample`."""
+    """Of the sounds `items` of a seed: timbre codes `[B, D]`, controls in their units (`[B]` each), and which of them
+    were asked for, standardised `[B, C]` (NaN: not asked). See `SoundModel.sample`."""
+    count = len(items)
     if count < 1:
         raise UserError(f"count must be at least 1, got {count}")
-    if not 0 <= seed < 2**63 or first < 0:
+    if not 0 <= seed < 2**63 or min(items) < 0:
         raise UserError(f"seed must lie in 0 ... 2^63 - 1, got {seed}")
     if not 0 <= truncation <= 2:
         raise UserError(f"truncation must lie in 0 ... 2, got {truncation:g}")
@@ -34,7 +40,7 @@ def draw(
     for name in controls:
         model.control(name)
     size, named = model.vaegan.timbre_dim, len(model.controls)
-    draws = torch.stack([_draw(seed, i, size + 2 * named + 1) for i in range(first, first + count)])
+    draws = torch.stack([_draw(seed, i, size + 2 * named + 1) for i in items])
     even = 0.5 * (1 + torch.erf(draws[:, size:] / 2**0.5))  # a normal draw's place in its distribution
     asked = torch.full((count, named), torch.nan)
     for k, (name, control) in enumerate(model.controls.items()):
@@ -42,7 +48,10 @@ def draw(
             asked[:, k] = control.standard(control.wanted(controls[name], count, even[:, k]))
     if model.prior is not None and prior != "normal":
         normal = torch.cat([draws[:, size : size + named], draws[:, :size]], dim=1)
-        z = torch.from_numpy(model.prior.sample(normal.numpy(), even[:, named:].numpy(), asked.numpy(), truncation))
+        # One at a time: a matrix product of one row may round otherwise than one of many, and each sound is the same
+        # in any company.
+        rows = zip(normal.numpy()[:, None], even[:, None, named:].numpy(), asked.numpy()[:, None], strict=True)
+        z = torch.from_numpy(np.concatenate([model.prior.sample(*row, truncation=truncation) for row in rows]))
         drawn, timbre = z[:, :named].float(), z[:, named:].float()
     else:
         timbre, drawn = truncation * draws[:, :size], asked.clone()

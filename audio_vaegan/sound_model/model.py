@@ -1,7 +1,8 @@
 """The Python face: a trained model that samples, encodes, decodes and edits sounds."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,14 @@ from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Between, Control, Values
+from audio_vaegan.models.level import Level
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
 from audio_vaegan.sound_model import drawing, editing, mixing
+from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
+from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
+from audio_vaegan.sound_model.threads import one_thread
 
 
 class SoundModel:
@@ -44,9 +49,13 @@ class SoundModel:
         self.recipe = bundle.recipe
         self.vaegan = bundle.vaegan
         self.mel = Mel(self.recipe.mel).to(device)
+        frames, normal = self.recipe.mel.frames(self.clip_samples), self.vaegan.normalisation
+        level = Level(self.vaegan.controls, self.recipe.mel, frames, normal.mean, normal.deviation)
+        self.level = level.to(device)
         self.vocoder: Vocoder = (vocoder or open_vocoder(AUTO, self.recipe.mel)).to(device)
         check_contract(self.vocoder.config, self.recipe.mel, self.vocoder.name)
         self.fitted = fitted or Fitted(bundle.hash)
+        self.folder: Path | None = None
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO) -> "SoundModel":
@@ -57,9 +66,12 @@ class SoundModel:
         name, path or hub id that `open_vocoder` takes.
         """
         folder = bundle_folder(Path(name))
-        bundle = load_bundle(folder)
-        fitted = load_fitted(folder, bundle.hash)
-        return cls(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder), device, fitted)
+        with one_thread():  # pseudo-inverses and the like: the same bits however many there are
+            bundle = load_bundle(folder)
+            fitted = load_fitted(folder, bundle.hash)
+            model = cls(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder), device, fitted)
+        model.folder = folder
+        return model
 
     @property
     def encodes(self) -> bool:
@@ -80,6 +92,11 @@ class SoundModel:
     def prior(self) -> Prior | None:
         """Where codes of real sounds lie, if it was fitted."""
         return self.fitted.prior
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints | None:
+        """Prints of the training sounds, if the bundle has them."""
+        return None if self.folder is None else load_fingerprints(self.folder, self.hash)
 
     @property
     def prior_title(self) -> str:
@@ -110,9 +127,11 @@ class SoundModel:
         *,
         seed: int = 0,
         first: int = 0,
+        items: Sequence[int] | None = None,
         truncation: float = 1.0,
         prior: str = "auto",
         closed_loop: bool = False,
+        limit: bool = True,
         **controls: Values,
     ) -> Clip:
         """New sounds under conditions: a control is a number (`pitch=60.0`), one each, or `Between(10, 20)`.
@@ -120,15 +139,21 @@ class SoundModel:
         `prior`: `fitted` draws the timbre, and what is not asked for, from where real sounds lie; `normal` the timbre
         from N(0, I), pitch evenly from its range and other controls from a normal distribution; `auto`: fitted if there
         is one. `truncation` scales the deviation: less is safer and less varied. `closed_loop` corrects what is asked.
-        Sound i of a seed is the same sound whatever the count: `sample(4, first=8)` is the last four of `sample(12)`.
+        Sound i of a seed is the same sound whatever the count: `sample(4, first=8)` is the last four of `sample(12)`;
+        `items` names any. Samples are limited to [-1, 1], unless `limit` is false.
         """
-        timbre, values, asked = drawing.draw(self, count, seed, first, truncation, prior, controls)
-        sound = self._sound(timbre, values, torch.full((count,), self.clip_samples))
+        items = range(first, first + count) if items is None else items
+        timbre, values, asked = drawing.draw(self, items, seed, truncation, prior, controls)
+        sound = self._sound(timbre, values, torch.full((len(items),), self.clip_samples))
         for k, name in enumerate(self.controls):
             sound.z[:, k] = editing.coordinate(self, name, sound.z[:, k])
         if closed_loop:
             sound = editing.corrected(self, sound, asked, asked.isfinite())
-        return self.decode(sound, seed=seed)
+        return self.decode(sound, seed, limit)
+
+    def recall(self, address: str) -> Clip:
+        """The sound at an address (see `address`), the same bits on the same machine and versions."""
+        return recall(self, address)
 
     def check(self, **controls: Values) -> None:
         """Raise UserError when a control is unknown, or one of its values lies outside the trained range."""
@@ -159,7 +184,7 @@ class SoundModel:
             audio = audio[:, : self.clip_samples]
         samples = torch.full((len(audio),), audio.shape[1])
         audio = torch.nn.functional.pad(audio, (0, self.clip_samples - audio.shape[1]))
-        measured = self.measure(audio, samples) | self._guess_classes(audio)
+        measured = self.measure(audio, samples) | self.guess_classes(audio)
         values = {
             name: c.numbers(controls[name], len(audio)) if name in controls else measured[name]
             for name, c in self.controls.items()
@@ -183,7 +208,7 @@ class SoundModel:
         return self.vaegan.encoder(mel)[0].cpu()
 
     @torch.no_grad()
-    def _guess_classes(self, audio: Tensor) -> dict[str, Tensor]:
+    def guess_classes(self, audio: Tensor) -> dict[str, Tensor]:
         """The classes that the model's heads, trained on real sounds, hear in audio `[B, samples]`."""
         if not any(c.classes for c in self.controls.values()):
             return {}
@@ -205,26 +230,28 @@ class SoundModel:
         return torch.cat([self.mel(a.to(self.device)).cpu() for a in audio.split(BATCH)])
 
     def decode_mel(self, sound: Sound) -> Tensor:
-        """Log-mel `[B, n_mels, T]` of latents."""
+        """Log-mel `[B, n_mels, T]` of latents: the generator's, set to read as the controls say (`Level`)."""
         parts = []
         count = len(self.controls)
         for i in range(0, len(sound), BATCH):
             z = sound.z[i : i + BATCH].to(self.device)
             controls = z[:, :count]
+            asked, defined = controls.nan_to_num(0.0), ~controls.isnan()
             with torch.no_grad():
-                mel = self.vaegan.generator(z[:, count:], controls.nan_to_num(0.0), ~controls.isnan())
-            parts.append(self.vaegan.denormalise(mel))
+                mel = self.vaegan.generator(z[:, count:], asked, defined)
+            parts.append(self.vaegan.denormalise(self.level.set(mel, asked, defined)))
         return torch.cat(parts)
 
-    def vocode(self, log_mel: Tensor) -> Tensor:
-        """Log-mel `[B, n_mels, T]` -> audio `[B, clip_samples]`, limited to [-1, 1]."""
+    def vocode(self, log_mel: Tensor, limit: bool = True) -> Tensor:
+        """Log-mel `[B, n_mels, T]` -> audio `[B, clip_samples]`, limited to [-1, 1] unless another gain comes after."""
         parts = [self.vocoder(m.to(self.device), self.clip_samples) for m in log_mel.split(BATCH)]
-        return torch.cat(parts).clamp(-1, 1).cpu()
+        audio = torch.cat(parts).cpu()
+        return audio.clamp(-1, 1) if limit else audio
 
-    def decode(self, sound: Sound, seed: int | None = None) -> Clip:
+    def decode(self, sound: Sound, seed: int | None = None, limit: bool = True) -> Clip:
         """Audio of latents; a sound that was shorter than the clip ends where it ended."""
         mel = self.decode_mel(sound)
-        audio = self.vocode(mel)
+        audio = self.vocode(mel, limit)
         audio = audio * (torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1))
         return Clip(audio, self.sample_rate, sound.z, sound.controls, mel.cpu(), seed)
 

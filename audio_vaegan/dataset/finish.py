@@ -1,0 +1,146 @@
+"""The last pass over a data set: its layout, card, metadata and plots, and its place."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audio_vaegan.dataset.card import card
+from audio_vaegan.dataset.columns import card_features
+from audio_vaegan.dataset.croissant import croissant
+from audio_vaegan.dataset.facts import Facts, Measured, Row
+from audio_vaegan.dataset.layouts import data_files, write_layout
+from audio_vaegan.dataset.pictures import pictures
+from audio_vaegan.dataset.plan import Plan
+from audio_vaegan.dataset.tally import Tally
+from audio_vaegan.files import MARK, fsync_tree, mark, write_atomic, write_json
+from audio_vaegan.version import __version__
+
+LOAD = {
+    "audiofolder": "from datasets import load_dataset\n\nsounds = load_dataset('{folder}')",
+    "parquet": "from datasets import load_dataset\n\nsounds = load_dataset('{folder}')",
+    "webdataset": "import webdataset as wds\n\nsounds = wds.WebDataset('{folder}/{split}-000000.tar').decode()",
+    "nsynth": "import json\n\nnotes = json.load(open('{folder}/{split}/examples.json'))  # as NSynth's",
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the last pass needs to know."""
+
+    plan: Plan
+    job: dict[str, Any]
+    delivered: int
+    sounds: Callable[[], Iterator[tuple[Row, bytes]]]
+    rejects: Callable[[], Iterator[Row]]
+    missing: Callable[[], Iterator[Row]]
+
+
+def write_final(folder: Path, done: Finished, stages: dict[str, float], seconds: float) -> str:
+    """Write everything below `folder`, marked last. Returns a summary in lines."""
+    folder.mkdir(parents=True)
+    facts = _facts(done)
+    tally = Tally(facts.controls)
+    write_layout(facts.layout, folder, _tallied(done.sounds(), tally), facts)
+    for row in done.missing():
+        tally.add_missing(row)
+    _write_lines(folder / "rejected.jsonl", done.rejects())
+    for name, png in pictures(facts, tally).items():
+        write_atomic(folder / name, png)
+    load = LOAD[facts.layout].format(folder=done.plan.spec.name, split=next(iter(facts.splits)))
+    write_atomic(
+        folder / "README.md",
+        card(facts, tally, data_files(facts.layout, facts), load, card_features(facts.layout, folder, facts)),
+    )
+    write_json(folder / "dataset.json", {"job": done.job, **facts.to_json(), "measured": tally.to_json()})
+    write_json(folder / "croissant.json", croissant(facts.layout, folder, facts))
+    fsync_tree(folder)
+    mark(folder, "dataset")
+    return _summary(facts, stages, seconds)
+
+
+def _tallied(sounds: Iterable[tuple[Row, bytes]], tally: Tally) -> Iterator[tuple[Row, bytes]]:
+    for row, audio in sounds:
+        tally.add(row)
+        yield row, audio
+
+
+def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("w", encoding="utf-8") as f:
+        for row in rows:
+            f.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _facts(done: Finished) -> Facts:
+    plan, spec, model = done.plan, done.plan.spec, done.plan.model
+    splits: Counter[str] = Counter(dict.fromkeys(spec.splits, 0))
+    for row, _ in done.sounds():
+        splits[row["split"]] += 1
+    rejected: Counter[str] = Counter()
+    last: dict[int, str] = {}
+    for row in done.rejects():
+        rejected.update(row["reasons"])
+        last[int(row["id"])] = row["reasons"][0]
+    gone = Counter(last.get(int(row["id"]), "unknown") for row in done.missing())
+    asked = {n for g in spec.groups for n in g.controls} | set(spec.controls)
+    if spec.augment and "pitch" in model.controls:
+        asked.add("pitch")
+    numbers = {n: c for n, c in model.controls.items() if not c.classes}
+    own = spec.model_dump(mode="json", by_alias=True)
+    return Facts(
+        name=spec.name,
+        layout=spec.layout,
+        format=spec.format,
+        sample_rate=plan.sample_rate,
+        seconds=plan.samples / model.sample_rate,
+        license=spec.license,
+        asked=plan.count,
+        delivered=done.delivered,
+        splits=dict(splits),
+        controls={
+            n: Measured(c.unit, c.low, c.high, plan.tolerance(n) if n in asked else None) for n, c in numbers.items()
+        },
+        classes=plan.classes.classes if plan.classes else (),
+        rejected=dict(sorted(rejected.items())),
+        missing=dict(sorted(gone.items())),
+        seed=spec.seed,
+        spec=own,
+        spec_sha256=hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest(),
+        model_name=model.recipe.name,
+        model_hash=model.hash,
+        vocoder=model.vocoder_title,
+        trained_on=dict(model.bundle.about),
+        fingerprints=len(model.fingerprints) if model.fingerprints else 0,
+        version=__version__,
+        torch=torch.__version__,
+    )
+
+
+def _summary(facts: Facts, stages: dict[str, float], seconds: float) -> str:
+    lines = [
+        f"{facts.delivered} of {facts.asked} sounds delivered"
+        + (f"; missing: {', '.join(f'{n} {why}' for why, n in facts.missing.items())}" if facts.missing else ""),
+        f"why attempts failed: {', '.join(f'{why} {n}' for why, n in facts.rejected.items()) or 'none did'}",
+    ]
+    total = sum(stages.values())
+    if total:
+        each = ", ".join(f"{k} {v:.0f} s" for k, v in sorted(stages.items(), key=lambda p: -p[1]))
+        lines.append(f"time of all processes by stage: {each}")
+        lines.append(f"{facts.delivered / max(seconds, 1e-9):.1f} sounds a second in this call ({seconds:.0f} s)")
+    return "\n".join(lines)
+
+
+def publish(final: Path, out: Path, kind: str) -> None:
+    """Put the finished data set in its place, the mark last; a kill in between leaves what the same command mends."""
+    for entry in sorted(final.iterdir()):
+        if entry.name != MARK:
+            entry.replace(out / entry.name)
+    shutil.copyfile(final / MARK, out / f"{MARK}.new")
+    (out / f"{MARK}.new").replace(out / MARK)
+    shutil.rmtree(out / ".work")
