@@ -11,7 +11,7 @@ from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.writing import Asked, Wanted, check_draw, row, shown, wanted, write_sound
 
 
-def generate(
+def write_sounds(
     path: Path,
     out: Path,
     asked: Asked,
@@ -57,10 +57,10 @@ def generate(
     return count
 
 
-def recall_file(path: Path, out: Path, address: str, overwrite: bool = False, vocoder: str = "auto") -> Path:
+def recall_file(path: Path, out: Path, address: str, overwrite: bool = False, vocoder: str = "auto") -> None:
     """Write the sound at an address into the folder `out`; the same samples on the same machine and versions."""
     check_out_folder(out, "sounds", overwrite)
     clip = SoundModel.from_pretrained(path, vocoder=vocoder).recall(address)
     with new_folder(out, "sounds", overwrite) as folder:
         write(folder / "00000.wav", clip.audio[0].numpy(), clip.sample_rate, address)
-    return out
+    print(f"1 sound in {out}")

@@ -95,8 +95,7 @@ def render(args: argparse.Namespace) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    from audio_vaegan.generate import generate as write_sounds
-    from audio_vaegan.generate import recall_file
+    from audio_vaegan.generate import recall_file, write_sounds
     from audio_vaegan.keyboard import keyboard
 
     given: dict[str, Any] = {name: getattr(args, name) for name in CONTROLS} | {"class": args.classes}
@@ -106,7 +105,7 @@ def generate(args: argparse.Namespace) -> int:
     if args.address is not None:
         if asked or args.count is not None or args.keyboard is not None:
             raise UserError("--address says all of a sound; leave --count, --keyboard and the controls out")
-        print(f"1 sound in {recall_file(args.model, args.out, args.address, args.overwrite, args.vocoder)}")
+        recall_file(args.model, args.out, args.address, args.overwrite, args.vocoder)
         return 0
     if args.keyboard is None:
         if args.like is not None:

@@ -148,22 +148,25 @@ def test_another_command_leaves_a_finished_data_set_alone(made, tmp_path, spec, 
 
 
 def test_killed_and_gone_on_with_by_any_number_of_processes_it_is_the_same(tmp_path, spec):
-    """One process; two, killed twice; two of a launch. A block holds one group: here four small ones."""
+    """One process; two, killed; two of a launch. A block holds one group: here four small ones."""
     group = "  - {count: 9, controls: {pitch: {uniform: [48, 72]}}}\n"
     text = "attempts: 2\ngroups:\n" + 4 * group
     path = spec(text)
     make(path, tmp_path / "one")
     command = [sys.executable, "-m", "audio_vaegan.cli", "dataset", "notes16k", path, "--out", tmp_path / "two"]
-    for blocks in (1, 2):
-        words = [*map(str, command), "--processes", "2"]
-        job = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
-        while job.poll() is None and len([*tmp_path.glob("two/.work/blocks/*.block")]) < blocks:
-            time.sleep(0.02)
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
-        assert kind_of(tmp_path / "two") == "unfinished-dataset"
+    words = [*map(str, command), "--processes", "2"]
+    job = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
+    while job.poll() is None and not [*tmp_path.glob("two/.work/blocks/*.block")]:
+        time.sleep(0.02)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    assert kind_of(tmp_path / "two") == "unfinished-dataset"
     with pytest.raises(UserError, match="another spec"):
         make(spec(text.replace("72", "71"), "other.yaml"), tmp_path / "two")
+    (tmp_path / "two" / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="'README\\.md', which audio-vaegan did not write"):
+        make(path, tmp_path / "two")
+    (tmp_path / "two" / "README.md").unlink()
     make(path, tmp_path / "two", processes=2)
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
     done = launched("notes16k", path, "--out", tmp_path / "three", script="generate_dataset")
@@ -258,7 +261,7 @@ def test_a_dry_run_says_what_would_be(spec):
 
 def test_sounds_that_are_not_as_asked_are_refused_with_the_reason(model, spec):
     maker = Maker(Plan(load_spec(spec(SMALL)), model))
-    right = {"peak": -6.0, "effective_duration": 0.4, "pitch": 60.1, "guess": 0.0}
+    right = {"peak": -6.0, "effective_duration": 0.4, "pitch": 60.1, "confidence": 0.95, "guess": 0.0}
     nan = float("nan")
 
     def faults(copy=False, **heard):
@@ -268,6 +271,7 @@ def test_sounds_that_are_not_as_asked_are_refused_with_the_reason(model, spec):
     assert faults(pitch=60.3) == ["pitch"] == faults(pitch=nan)
     assert faults(peak=nan) == ["silent"] == faults(peak=-70.0)
     assert faults(peak=0.0) == ["clipped"] and faults(effective_duration=0.001) == ["too short"]
+    assert faults(confidence=0.6) == ["pitch unclear"] == faults(confidence=nan)
     assert faults(copy=True) == ["near-copy of a training sound"]
 
 
@@ -299,6 +303,20 @@ def test_of_sounds_that_are_the_same_the_first_stays(tmp_path, spec):
     assert [int(r["id"]) for r, _ in rows_of(tmp_path / "ds")] == [0, 2]
     twins = [json.loads(line) for line in (tmp_path / "ds" / "rejected.jsonl").read_text().splitlines()]
     assert {(int(t["id"]) % 3 == 2, t["duplicate_of"]) for t in twins} == {(False, "00000"), (True, "00002")}
+
+
+def test_classes_are_asked_in_turn_and_heard_by_the_models_own_classifier(make_task, spec):
+    model = SoundModel(make_task("--model.class_label", "instrument_str").bundle(1))
+    names = model.controls["instrument_str"].classes
+    plan = Plan(load_spec(spec(f"count: 6\nclass: [{names[2]}, {names[0]}]\nattempts: 2")), model)
+    assert [a["instrument_str"] for a in plan.asked(range(6))] == [names[2], names[0]] * 3
+    maker, right = Maker(plan), {"peak": -6.0, "effective_duration": 0.4, "guess": 2.0}
+    assert not maker._faults({"instrument_str": names[2]}, right, False)
+    assert maker._faults({"instrument_str": names[0]}, right, False) == ["instrument_str"]
+    made = maker.make(plan.blocks()[0])
+    assert made.rejects or made.rows
+    for row in made.rows:
+        assert row["label"] == row["instrument_str_requested"] == row["instrument_str_achieved"]
 
 
 def test_what_is_nearly_right_is_corrected_and_what_is_not_is_drawn_anew(model, spec):

@@ -199,7 +199,8 @@ def test_a_class_that_the_prior_draws_is_always_one_that_there_is():
     from audio_vaegan.sound_model.drawing import draw
 
     kind = Control("kind", "class", 0.0, 2.0, 0.0, 1.0, 3, ("a", "b", "c"))
-    far = SimpleNamespace(sample=lambda normal, even, asked, truncation: np.array([[-1.4, 0], [1.2, 0], [3.6, 0]]))
+    drawn = iter([-1.4, 1.2, 3.6])  # a sound at a time
+    far = SimpleNamespace(sample=lambda normal, even, asked, truncation: np.array([[next(drawn), 0.0]]))
     model = SimpleNamespace(controls={"kind": kind}, prior=far, vaegan=SimpleNamespace(timbre_dim=1))
     _, values, _ = draw(model, range(3), 0, 1.0, "auto", {})
     assert [kind.show(v) for v in values["kind"].tolist()] == ["a", "b", "c"]

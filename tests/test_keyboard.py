@@ -97,9 +97,9 @@ def decoded(monkeypatch):
     """The latents of all that is decoded, in order."""
     kept, decode = [], SoundModel.decode
 
-    def keep(model, sound, seed=None):
+    def keep(model, sound, *how):
         kept.append(sound)
-        return decode(model, sound, seed)
+        return decode(model, sound, *how)
 
     monkeypatch.setattr(SoundModel, "decode", keep)
     return kept

@@ -19,6 +19,7 @@ from audio_vaegan.dataset.layouts import data_files, write_layout
 from audio_vaegan.dataset.pictures import pictures
 from audio_vaegan.dataset.plan import Plan
 from audio_vaegan.dataset.tally import Tally
+from audio_vaegan.errors import UserError
 from audio_vaegan.files import MARK, fsync_tree, mark, write_atomic, write_json
 from audio_vaegan.version import __version__
 
@@ -136,8 +137,20 @@ def _summary(facts: Facts, stages: dict[str, float], seconds: float) -> str:
     return "\n".join(lines)
 
 
-def publish(final: Path, out: Path, kind: str) -> None:
+def check_ours(out: Path) -> None:
+    """Raise UserError when an unfinished data set holds anything but what is being put in its place."""
+    final = out / ".work" / "final"
+    done = (final / MARK).read_text(encoding="utf-8").splitlines()[1:] if (final / MARK).is_file() else []
+    ours = {MARK, ".work", f"{MARK}.new", *(name.split("/")[0] for name in done)}
+    waiting = {p.name for p in final.iterdir()} - {MARK} if done else set()
+    strange = sorted(p.name for p in out.iterdir() if p.name not in ours - waiting)
+    if strange:
+        raise UserError(f"--out {out}: holds {strange[0]!r}, which audio-vaegan did not write; move it away first")
+
+
+def publish(final: Path, out: Path) -> None:
     """Put the finished data set in its place, the mark last; a kill in between leaves what the same command mends."""
+    check_ours(out)
     for entry in sorted(final.iterdir()):
         if entry.name != MARK:
             entry.replace(out / entry.name)

@@ -228,6 +228,8 @@ class Maker:
                     reasons.append(name)
             elif not abs(heard[name] - value) <= self.plan.tolerance(name):
                 reasons.append(name)
+        if "pitch" in asked and not heard["confidence"] >= self.spec.clarity:
+            reasons.append("pitch unclear")
         if copy and self.spec.copies == "reject":
             reasons.append("near-copy of a training sound")
         return reasons

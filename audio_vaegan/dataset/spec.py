@@ -123,9 +123,10 @@ class Spec(Section):
     layout: Literal["audiofolder", "nsynth", "parquet", "webdataset"] = "audiofolder"
     loudness: Annotated[float, Field(ge=-60, le=-6)] | None = None  # LUFS, of every sound
     tolerance: dict[Name, Above] = Field(default_factory=dict)  # of controls, in their units
+    clarity: Annotated[float, Field(ge=0, le=1)] = 0.87  # of a sound with a pitch: how periodic it must be (YIN)
     prior: Literal["auto", "normal", "fitted"] = "auto"
     truncation: Annotated[float, Field(ge=0, le=2)] = 1.0
-    attempts: Annotated[int, Field(ge=1, le=100)] = 8  # tries of each sound before it is given up
+    attempts: Annotated[int, Field(ge=1, le=50)] = 8  # tries of each sound before it is given up
     correct: bool = True  # where a control comes out a little off, ask for as much more or less
     copies: Literal["reject", "keep"] = "reject"  # sounds that are near-copies of a training sound
     license: Name | None = None

@@ -7,6 +7,7 @@ OUT/.work/job.json       what is being made; the same command goes on with it
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from audio_vaegan.data.duplicates import PRINT, same_sounds
 from audio_vaegan.data.pool import share_out
 from audio_vaegan.dataset.blocks import block_path, read_block, save_block
 from audio_vaegan.dataset.facts import Row
-from audio_vaegan.dataset.finish import Finished, publish, write_final
+from audio_vaegan.dataset.finish import Finished, check_ours, publish, write_final
 from audio_vaegan.dataset.make import Maker
 from audio_vaegan.dataset.plan import Block, Plan
 from audio_vaegan.dataset.spec import load_spec
@@ -39,7 +40,8 @@ from audio_vaegan.sound_model.threads import one_thread
 from audio_vaegan.version import __version__
 
 KIND, UNFINISHED = "dataset", "unfinished-dataset"
-ROUNDS = 3  # how often sounds that are missing are tried again, with other seeds
+TURNS = 20  # at most so often all that is missing is tried, as long as a turn brings ...
+WORTH = 0.05  # ... this share of it
 
 
 @dataclass(frozen=True)
@@ -125,24 +127,29 @@ def _job(plan: Plan) -> dict[str, Any]:
 
 def _begin(out: Path, job: dict[str, Any], overwrite: bool) -> bool:
     """Make the folder ready. Returns whether this very data set is there already."""
-    kind = kind_of(out) if out.is_dir() else None
+    kind, known = kind_of(out) if out.is_dir() else None, out / ".work" / "job.json"
     if kind == UNFINISHED:
-        if read_json(out / ".work" / "job.json", "--out") == job:
+        if known.is_file() and read_json(known, "--out") == job:
             return False
-        if not overwrite:
+        if known.is_file() and not overwrite:
             raise UserError(
                 f"--out {out}: holds an unfinished data set of another spec, model or version; add --overwrite to give "
                 "it up, or choose another name"
             )
+        check_ours(out)
     elif kind == KIND and not overwrite and read_json(out / "dataset.json", "--out").get("job") == job:
+        shutil.rmtree(out / ".work", ignore_errors=True)  # what a kill in the last moment left
         return True
     else:
         check_out_folder(out, KIND, overwrite)
     if kind is not None:
-        shutil.rmtree(out)
-    (out / ".work" / "blocks").mkdir(parents=True)
-    write_json(out / ".work" / "job.json", job)
+        old = out.with_name(f".{out.name}.{os.getpid()}.old")
+        out.replace(old)
+        shutil.rmtree(old)
+    out.mkdir(parents=True, exist_ok=True)
     mark(out, UNFINISHED)
+    known.parent.joinpath("blocks").mkdir(parents=True)
+    write_json(known, job)
     return False
 
 
@@ -164,15 +171,17 @@ class _Work:
     def run(self, opened: tuple[Any, ...]) -> int:
         began, final = time.monotonic(), self.out / ".work" / "final"
         blocks, everything = self.plan.blocks(), []
-        for turn in range(ROUNDS):
+        missing = self.plan.count
+        for turn in range(TURNS):
             self._make(blocks, opened, f"dataset, again {turn}" if turn else "dataset")
             self.team.wait()
             everything += blocks
             self._take(blocks)
-            missing = np.flatnonzero(self.block < 0).tolist()
-            if not missing or turn == ROUNDS - 1:
+            before, left = missing, np.flatnonzero(self.block < 0).tolist()
+            missing = len(left)
+            if not left or turn == TURNS - 1 or missing > (1 - WORTH) * before:
                 break
-            blocks = self.plan.again(missing, len(everything), turn + 1)
+            blocks = self.plan.again(left, len(everything), turn + 1)
         delivered = int((self.block >= 0).sum())
         if self.team.rank == 0:
             if not (final / ".audio-vaegan").is_file():  # else it was finished before, and only has to be put in place
@@ -181,7 +190,7 @@ class _Work:
                     self.plan, self.job, delivered, self._sounds, partial(self._rejects, everything), self._missing
                 )
                 self.say(write_final(final, finished, self._stages(everything), time.monotonic() - began))
-            publish(final, self.out, KIND)
+            publish(final, self.out)
         self.team.wait()
         return delivered
 

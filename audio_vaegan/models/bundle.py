@@ -3,6 +3,8 @@
 BUNDLE/config.json            recipe, controls, normalisation, versions, hashes of the tensor files
        vaegan.safetensors     encoder, generator, heads
        README.md              the card
+       controls.*             what fit-controls measured and fitted (control/fitted.py)
+       fingerprints.*         prints of the training sounds (sound_model/fingerprints.py)
 """
 
 import hashlib
