@@ -184,13 +184,16 @@ class _Work:
             blocks = self.plan.again(left, len(everything), turn + 1)
         delivered = int((self.block >= 0).sum())
         if self.team.rank == 0:
+            summary = ""
             if not (final / ".audio-vaegan").is_file():  # else it was finished before, and only has to be put in place
                 shutil.rmtree(final, ignore_errors=True)
                 finished = Finished(
                     self.plan, self.job, delivered, self._sounds, partial(self._rejects, everything), self._missing
                 )
-                self.say(write_final(final, finished, self._stages(everything), time.monotonic() - began))
+                summary = write_final(final, finished, self._stages(everything), time.monotonic() - began)
             publish(final, self.out)
+            if summary:  # last: whoever reads it may be gone
+                self.say(summary)
         self.team.wait()
         return delivered
 
