@@ -91,6 +91,13 @@ def test_what_is_undefined_or_right_already_is_left_alone(level, mel):
     assert torch.allclose(level.set(mel, own, torch.ones_like(own).bool()), mel, atol=0.05)
 
 
+def test_what_is_set_does_not_fall_below_the_floor_of_the_mel(level, mel):
+    own = torch.stack([level.read(mel)[c.name] for c in CONTROLS], dim=1)
+    made = level.set(mel, own - 2, torch.ones_like(own).bool())
+    assert not torch.equal(made, mel)
+    assert (2.0 * made - 4.0).min() >= np.log(MEL.floor) - 1e-4  # this fixture's normalisation undone
+
+
 def test_each_sound_is_set_for_itself(level, mel):
     asked, known = torch.full((5, 4), 0.5), torch.ones(5, 4).bool()
     together = level.set(mel, asked, known)

@@ -24,7 +24,7 @@ from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json
 
-VERSION = 3  # 3: brightness is relative to 440 Hz
+VERSION = 4  # 3: brightness is relative to 440 Hz; 4: noisiness ends at -30 dB
 SPLITS = ("train", "test_instrument", "test_note")
 
 SCHEMA = pa.schema(

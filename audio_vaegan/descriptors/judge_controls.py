@@ -62,7 +62,7 @@ def _brightness(clip: Clip, rate: int) -> float:
 def _noisiness(clip: Clip, rate: int) -> float:
     """Minus the harmonics-to-noise ratio of Boersma (1993, eq. 4) in dB, median over the frames of 64 ms within 40 dB
     of the loudest: r is the correlation of a frame with itself whole periods later (Praat's "cc": a decay does not
-    read as noise, as it does in an autocorrelation). Limited to -40..20.
+    read as noise, as it does in an autocorrelation). Limited to -30..20.
 
     Whole periods are the highest peak between 48 samples (a single short period is a coarse ruler, and the ripple of
     the band's edge beside lag 0 no period) and 1/32 s, less 0.01 an octave of length (after eq. 26: twice as many fit
@@ -92,7 +92,7 @@ def _noisiness(clip: Clip, rate: int) -> float:
     place = np.where(peak, r - 0.01 * np.log2(np.maximum(lag, 1)), -np.inf).argmax(1).clip(1)[:, None]
     a, b, c = (np.take_along_axis(r, place + k, 1)[:, 0] for k in (-1, 0, 1))
     top = b + np.minimum(np.square(a - c) / np.maximum(8 * (2 * b - a - c), 1e-12), 0.01)
-    top = np.clip(top * peak.any(1), 1 / (1 + 10**2.0), 1 / (1 + 10**-4.0))
+    top = np.clip(top * peak.any(1), 1 / (1 + 10**2.0), 1 / (1 + 10**-3.0))
     return np.median(10 * np.log10((1 - top) / top))
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from audio_vaegan.descriptors.spectrum import fft_size
 
 TAPS = 44  # lags either side that interpolate the correlation; the shortest span measured, 48 lags, has as many
+F_MIN = 32.0  # Hz
 STEPS = 8  # fractional lags a sample
 
 
@@ -32,7 +33,7 @@ class Periods:
 def find_periods(
     audio: Tensor,
     sample_rate: int,
-    f_min: float = 32.0,
+    f_min: float = F_MIN,
     f_max: float | None = None,
     threshold: float = 0.15,
     length: Tensor | None = None,
@@ -42,9 +43,9 @@ def find_periods(
     Frames are at least 1024 samples and the longest period long, half overlapped; those that do not lie within the
     true `length` `[B]` are not sounding.
     """
-    lag_max = int(sample_rate / f_min) + 1
+    lag_max = _longest(sample_rate, f_min)
     lag_min = max(2, int(sample_rate / (f_max or sample_rate / 4)))
-    window = max(1024, 1 << (lag_max - 1).bit_length())
+    window = periods_window(sample_rate, f_min)
     hop = window // 2
     count = max(0, audio.shape[1] - window - lag_max) // hop + 1
     audio = pad(audio, (0, max(0, (count + 1) * hop + lag_max + TAPS - audio.shape[1])))
@@ -78,6 +79,15 @@ def find_periods(
         start = torch.arange(count, device=audio.device) * hop
         sounding &= (start == 0) | (start + window + lag_max <= length.unsqueeze(1))
     return Periods(span / several, depth, likeness, sounding)
+
+
+def periods_window(sample_rate: int, f_min: float = F_MIN) -> int:
+    """Samples of a frame: at least 1024, a power of two no shorter than the longest period."""
+    return max(1024, 1 << (_longest(sample_rate, f_min) - 1).bit_length())
+
+
+def _longest(sample_rate: int, f_min: float) -> int:
+    return int(sample_rate / f_min) + 1
 
 
 def _correlate(audio: Tensor, hop: int, count: int, lag_max: int) -> Tensor:

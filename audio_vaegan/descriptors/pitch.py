@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audio_vaegan.descriptors.periods import Periods, find_periods
+from audio_vaegan.descriptors.periods import Periods, find_periods, periods_window
 
 A4_MIDI, A4_HZ = 69, 440.0
-QUIETEST_NOISE, LOUDEST_NOISE = -40.0, 20.0  # dB, the range of noisiness
+QUIETEST_NOISE, LOUDEST_NOISE = -30.0, 20.0  # dB, the range of noisiness; no copy of a sound keeps fainter noise
 
 
 def hz_to_midi(hz: Tensor) -> Tensor:
@@ -42,6 +42,15 @@ def yin(
     return pitch_of(find_periods(audio, sample_rate, f_min, f_max, threshold), sample_rate)
 
 
+def pitch_track(audio: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """The course of the pitch of a clip `[samples]`, by YIN: the middles of its frames in seconds `[F]`, and their
+    pitches in semitones (MIDI) `[F]`, NaN where a frame is silent or not voiced."""
+    periods = find_periods(audio.unsqueeze(0), sample_rate)
+    midi = hz_to_midi(sample_rate / periods.period).masked_fill(~_voiced(periods), torch.nan)[0]
+    window = periods_window(sample_rate)
+    return (torch.arange(len(midi)) * (window // 2) + window / 2) / sample_rate, midi
+
+
 def pitch_of(periods: Periods, sample_rate: int) -> Pitch:
     voiced = _voiced(periods)
     share = voiced.sum(1) / periods.sounding.sum(1).clamp_min(1)
@@ -58,10 +67,15 @@ def confidence(periods: Periods) -> Tensor:
 
 def noisiness(periods: Periods) -> Tensor:
     """Noise-to-harmonics ratio in dB, median over the sounding frames `[B]`: minus the HNR of Boersma (1993, eq. 4),
-    10 log10((1 - r) / r) with r the correlation of neighbouring periods; limited to -40..20 dB."""
+    10 log10((1 - r) / r) with r the correlation of neighbouring periods; limited to -30..20 dB."""
     lowest, highest = (1 / (1 + 10 ** (db / 10)) for db in (LOUDEST_NOISE, QUIETEST_NOISE))
     r = periods.likeness.clamp(lowest, highest)
     return (10 * torch.log10((1 - r) / r)).masked_fill(~periods.sounding, torch.nan).nanmedian(dim=1).values
+
+
+def noise_of(audio: Tensor, sample_rate: int) -> Tensor:
+    """`noisiness` in dB of clips `[B, samples]`, `[B]`, on the device that they are on; NaN of silence."""
+    return noisiness(find_periods(audio, sample_rate))
 
 
 def _voiced(periods: Periods) -> Tensor:

@@ -47,6 +47,7 @@ class Level(nn.Module):
         self.controls = {c.name: (i, c) for i, c in enumerate(controls) if c.name in READ}
         decibel = mel.power / 20 * (math.log(10) if mel.log == "ln" else 1)  # of a log-mel
         self.decibel, self.zero, self.hop = decibel / deviation, mean / decibel, mel.hop_length / mel.sample_rate
+        self.floor = 20 / mel.power * math.log10(mel.floor)  # dB
         self.block = min(frames, round(0.4 / self.hop))
         basis = mel_basis(mel)
         hertz = torch.arange(len(basis)) * (mel.sample_rate / mel.n_fft)
@@ -150,6 +151,7 @@ class Level(nn.Module):
                 if name in wanted:
                     made = made + torch.nan_to_num(getattr(self, f"_set_{name}")(made, *wanted[name]))
         nearer = (self._off(made, wanted) < before).view(-1, 1, 1)
+        made = made.clamp_min(self.floor)  # no real mel lies below it, and no vocoder knows what that would be
         return torch.where(nearer, (made - self.zero) * self.decibel, mel.float())
 
     def _off(self, decibels: Tensor, wanted: dict[str, tuple[Tensor, Tensor]]) -> Tensor:

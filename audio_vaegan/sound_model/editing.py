@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from audio_vaegan.sound_model.model import SoundModel
 
 MARGIN = 0.3  # deviations beyond the range that the closed loop may set a coordinate to
+DETUNED = 0.25  # semitones that the closed loop may correct the pitch by
 IN_TUNE = 0.5  # semitones that weigh in the closed loop as much as a deviation of another control
 ASKED = 0.25  # of that: what weighs as much in a control that was asked for
 BATCH = 32
@@ -112,6 +113,9 @@ def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) 
     ranges = torch.tensor([c.standard_range for c in controls]).reshape(-1, 2)
     own = sound.z[:, : len(controls)]
     low, high = torch.fmin(own, ranges[:, 0] - MARGIN), torch.fmax(own, ranges[:, 1] + MARGIN)
+    for k, c in enumerate(controls):
+        if c.name == "pitch":  # harmonics lie where they are asked: what is heard further off is misheard
+            low[:, k], high[:, k] = own[:, k] - DETUNED / c.deviation, own[:, k] + DETUNED / c.deviation
     radius = model.prior.radius if model.prior else model.vaegan.timbre_dim**0.5
     tolerance = torch.tensor([IN_TUNE / c.deviation if c.name == "pitch" else 1.0 for c in controls])
     tolerance = torch.where(changed, ASKED * tolerance, tolerance)

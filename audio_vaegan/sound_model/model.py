@@ -20,6 +20,7 @@ from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
+from audio_vaegan.models.noise import set_noisiness
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
 from audio_vaegan.sound_model import drawing, editing, mixing
 from audio_vaegan.sound_model.address import recall
@@ -27,6 +28,8 @@ from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 from audio_vaegan.sound_model.threads import one_thread
+
+CLEANER = 1.0  # deviations by which the generator is asked to be less noisy than the sound shall be
 
 
 class SoundModel:
@@ -96,7 +99,8 @@ class SoundModel:
     @cached_property
     def fingerprints(self) -> Fingerprints | None:
         """Prints of the training sounds, if the bundle has them."""
-        return None if self.folder is None else load_fingerprints(self.folder, self.hash)
+        size = len(self.controls) + self.vaegan.timbre_dim
+        return None if self.folder is None else load_fingerprints(self.folder, self.hash, size)
 
     @property
     def prior_title(self) -> str:
@@ -237,8 +241,12 @@ class SoundModel:
             z = sound.z[i : i + BATCH].to(self.device)
             controls = z[:, :count]
             asked, defined = controls.nan_to_num(0.0), ~controls.isnan()
+            given = asked.clone()
+            if "noisiness" in self.controls:  # what lacks can be added in the audio, more easily than taken away
+                k, low = [*self.controls].index("noisiness"), self.controls["noisiness"].standard_range[0]
+                given[:, k] = (asked[:, k] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, k])
             with torch.no_grad():
-                mel = self.vaegan.generator(z[:, count:], asked, defined)
+                mel = self.vaegan.generator(z[:, count:], given, defined)
             parts.append(self.vaegan.denormalise(self.level.set(mel, asked, defined)))
         return torch.cat(parts)
 
@@ -251,9 +259,21 @@ class SoundModel:
     def decode(self, sound: Sound, seed: int | None = None, limit: bool = True) -> Clip:
         """Audio of latents; a sound that was shorter than the clip ends where it ended."""
         mel = self.decode_mel(sound)
-        audio = self.vocode(mel, limit)
+        audio = self._with_noise(self.vocode(mel, limit=False), sound)
+        audio = audio.clamp(-1, 1) if limit else audio
         audio = audio * (torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1))
         return Clip(audio, self.sample_rate, sound.z, sound.controls, mel.cpu(), seed)
+
+    def _with_noise(self, audio: Tensor, sound: Sound) -> Tensor:
+        """Audio `[B, samples]` of latents, as noisy as their coordinates say; each timbre code has noise of its own."""
+        names = [*self.controls]
+        if "noisiness" not in names:
+            return audio
+        values = {n: self.controls[n].value(sound.z[:, names.index(n)]) for n in ("noisiness", "pitch") if n in names}
+        pitch = values.get("pitch", torch.full((len(audio),), torch.nan))
+        seeds = sound.z[:, len(names) :].float().contiguous().view(torch.int32).sum(dim=1) & (2**31 - 1)
+        rows = zip(*(v.split(BATCH) for v in (audio, values["noisiness"], pitch, seeds)), strict=True)
+        return torch.cat([set_noisiness(a, self.mel.to(a.device), n, p, s) for a, n, p, s in rows])
 
     def edit(
         self,

@@ -1,0 +1,80 @@
+"""How noisy a sound is, set in the audio: noise of its own colour is added, or what lies between its harmonics taken.
+
+The noise part of a harmonic-plus-noise model (Serra & Smith 1990, "Spectral modeling synthesis"): a generator gives
+each sound its kind of noise, and misses the amount by a few decibels, which can be measured and mended.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audio_vaegan.descriptors import midi_to_hz, noise_of
+from audio_vaegan.mel import Mel
+from audio_vaegan.models.vocoder.istft import full_window, inverse_stft
+
+SMOOTH_HZ = 800.0  # over which the colour of the noise is smoothed, so that it has none of the harmonics
+NEAR = 0.25  # dB: nearer need not be
+ROUNDS = 2
+MOST = 20.0  # dB above the sound that noise is added
+
+
+def set_noisiness(audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor) -> Tensor:
+    """Audio `[B, samples]` that measures `asked` `[B]` dB of noisiness (NaN: left alone), as loud as it was.
+
+    `pitch` `[B]` (MIDI; NaN: none); `seeds` `[B]` name the noise of each. What lacks is added, in closed form. Too much
+    is taken away by a comb filter (zero phase, over a period either side), by at most 9 dB, where there is a pitch.
+    """
+    asked, pitch = asked.to(audio), pitch.to(audio)
+    for turn in range(ROUNDS):
+        audio = _nearer(audio, mel, asked, pitch, seeds + turn)
+    return audio
+
+
+def _nearer(audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor) -> Tensor:
+    rate = mel.config.sample_rate
+    found = noise_of(audio, rate)
+    lacking = (asked - found).nan_to_num(0.0)
+    if not bool((lacking.abs() > NEAR).any()):
+        return audio
+    power = audio.square().mean(dim=1, keepdim=True)
+    less = (lacking < -NEAR) & pitch.isfinite()
+    made = audio
+    if bool(less.any()):
+        combed = _combed(audio, midi_to_hz(pitch.nan_to_num(60.0)), _ratio(lacking.clamp_max(0.0)), rate)
+        made = torch.where(less.unsqueeze(1), combed, made)
+    if bool((lacking > NEAR).any()):
+        noise = _noise(audio, mel, seeds)
+        noise = noise / noise.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-9)
+        there, wanted = _ratio(found.nan_to_num(0.0)), _ratio(asked.nan_to_num(0.0).clamp_max(MOST))
+        scale = ((wanted - there).clamp_min(0) / (1 + there)).unsqueeze(1) * power
+        made = torch.where((lacking > NEAR).unsqueeze(1), audio + scale.sqrt() * noise, made)
+    return made * (power / made.square().mean(dim=1, keepdim=True).clamp_min(1e-20)).sqrt().clamp_max(4.0)
+
+
+def _ratio(decibels: Tensor) -> Tensor:
+    return torch.pow(10.0, decibels / 10)
+
+
+def _combed(audio: Tensor, hertz: Tensor, keep: Tensor, rate: int) -> Tensor:
+    """Audio `[B, samples]` that differs from itself a period later, in power, by the share `keep` `[B]` of what it did.
+
+    The comb H = (1 + cos(2 pi f / f0)) / 2 is mixed with the sound itself: H + g (1 - H). White noise then differs by
+    the mean of (H + g (1 - H))^2 (1 - cos) over a period of the comb: 1/8 + g/4 + 5/8 g^2.
+    """
+    size = 1 << (audio.shape[1] + rate // 16).bit_length()  # no sound comes round the end
+    frequency = torch.fft.rfftfreq(size, 1 / rate).to(audio)
+    comb = (1 + torch.cos(2 * torch.pi * frequency / hertz.unsqueeze(1))) / 2
+    gain = ((1 / 16 - 5 / 2 * (1 / 8 - keep)).clamp_min(0).sqrt() - 1 / 4) / (5 / 4)
+    spectrum = torch.fft.rfft(audio, size) * (comb + gain.clamp(0, 1).unsqueeze(1) * (1 - comb))
+    return torch.fft.irfft(spectrum, size)[:, : audio.shape[1]]
+
+
+def _noise(audio: Tensor, mel: Mel, seeds: Tensor) -> Tensor:
+    """White noise `[B, samples]`, coloured frame by frame as the sound is, its harmonics smoothed over."""
+    c = mel.config
+    rows = [torch.randn(audio.shape[1], generator=torch.Generator().manual_seed(int(s))) for s in seeds.tolist()]
+    bins = round(SMOOTH_HZ * c.n_fft / c.sample_rate / 2) * 2 + 1
+    level = mel.spectrum(audio).abs().square().transpose(1, 2)
+    colour = F.avg_pool1d(level, bins, 1, bins // 2, count_include_pad=False).sqrt()
+    white = mel.spectrum(torch.stack(rows).to(audio)).transpose(1, 2)
+    return inverse_stft(white * colour, full_window(mel.window, c.n_fft), c, audio.shape[1])

@@ -1,0 +1,74 @@
+"""How noisy a sound is, set in its audio: measured by the judge, which shares no code with the meter inside."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, tone
+
+from audio_vaegan.config import MEL_PRESETS
+from audio_vaegan.descriptors import judge_control, measure
+from audio_vaegan.mel import Mel
+from audio_vaegan.models.noise import set_noisiness
+
+MEL = Mel(MEL_PRESETS["notes-16k-128"])
+PITCHES = (45.0, 57.3, 69.0, 80.0)
+TONES = torch.from_numpy(np.stack([tone(p, 1.024, 8, 2.0)[:16384] for p in PITCHES]))
+SEEDS = torch.arange(4)
+
+
+def noisy(decibels):
+    random = np.random.default_rng(3).standard_normal(TONES.shape).astype(np.float32)
+    level = TONES.numpy().std(axis=1, keepdims=True) * np.exp(-2.0 * np.arange(16384) / RATE)
+    return TONES + torch.from_numpy((random * level * 10 ** (decibels / 20)).astype(np.float32))
+
+
+def judged(audio):
+    return np.array([judge_control("noisiness", a.numpy(), RATE) for a in audio])
+
+
+@pytest.mark.parametrize("asked", [-25.0, -18.0, -10.0, -4.0])
+def test_a_clean_tone_becomes_as_noisy_as_asked(asked):
+    made = set_noisiness(TONES, MEL, torch.full((4,), asked), torch.tensor(PITCHES), SEEDS)
+    assert judged(made) == pytest.approx(asked, abs=2.5)
+    assert np.abs(judged(made) - asked).mean() < 1.5
+
+
+def test_what_was_not_asked_stays():
+    made = set_noisiness(TONES, MEL, torch.full((4,), -15.0), torch.tensor(PITCHES), SEEDS)
+    before, after = measure(TONES, RATE), measure(made, RATE)
+    assert torch.allclose(after["loudness"], before["loudness"], atol=0.3)
+    assert torch.allclose(after["pitch"], before["pitch"], atol=0.05)
+    assert torch.allclose(after["decay"], before["decay"], atol=2.0)
+
+
+def test_what_is_undefined_or_right_already_is_the_same_bits():
+    nothing = torch.full((4,), torch.nan)
+    assert torch.equal(set_noisiness(TONES, MEL, nothing, torch.tensor(PITCHES), SEEDS), TONES)
+    right = measure(TONES, RATE)["noisiness"]
+    right[1] = -15.0
+    made = set_noisiness(TONES, MEL, right, torch.tensor(PITCHES), SEEDS)
+    assert torch.equal(made[[0, 2, 3]], TONES[[0, 2, 3]]) and not torch.equal(made[1], TONES[1])
+
+
+def test_too_much_noise_becomes_less_where_there_is_a_pitch():
+    before = judged(noisy(-12.0))
+    pitch = torch.tensor(PITCHES)
+    pitch[2] = torch.nan
+    after = judged(set_noisiness(noisy(-12.0), MEL, torch.from_numpy(before - 4).float(), pitch, SEEDS))
+    assert before[2] == after[2]
+    assert (before - after)[[0, 1, 3]] == pytest.approx(4.0, abs=2.0)
+
+
+def test_each_sound_has_its_own_noise_and_the_same_each_time():
+    twice = torch.cat([TONES[1:2], TONES[1:2], TONES[1:2]])
+    asked, pitch = torch.full((3,), -12.0), torch.full((3,), PITCHES[1])
+    made = set_noisiness(twice, MEL, asked, pitch, torch.tensor([5, 5, 6]))
+    assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=1e-3)
+    alone = set_noisiness(twice[:1], MEL, asked[:1], pitch[:1], torch.tensor([5]))
+    assert torch.allclose(alone, made[:1], atol=1e-6)
+
+
+def test_silence_stays_silent():
+    silent = torch.zeros(1, 16384)
+    made = set_noisiness(silent, MEL, torch.tensor([-5.0]), torch.tensor([60.0]), torch.tensor([1]))
+    assert torch.equal(made, silent)
