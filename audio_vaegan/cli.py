@@ -56,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("soundfont", type=Path, help="an .sf2 file")
     p.add_argument("--programs", default="all", help="MIDI programs like 0,4,8:11; 'all' melodic ones, or 'none'")
     p.add_argument("--drum-kits", type=midi, default=(), help="drum kits of bank 128, like 0,8")
+    p.add_argument("--loops", type=int, metavar="N", help="instead of notes, N drum loops of each kit, with labels.csv")
+    p.add_argument("--seed", type=int, default=0, help="of the loops")
     p.add_argument("--pitches", type=midi, default="36:84", help="MIDI pitches, first:last[:step]")
     p.add_argument("--velocities", type=midi, default="100", help="MIDI velocities")
     p.add_argument("--hold", type=float, default=0.8, help="seconds the key is down")
@@ -173,9 +175,11 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--only", nargs="+", help="options to measure, beside the default")
     p.add_argument("--steps", type=int, default=6, help="timed steps an option; the median counts")
 
-    p = verb("demo", verbs.demo, "a page in the browser that plays a model")
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p = verb("demo", verbs.demo, "a page in the browser on which a model is played")
+    p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help="bundle or run folder, or a name")
     p.add_argument("--port", type=port, default=7860, help="on localhost")
+    p.add_argument("--share", action="store_true", help="also under a public address, by Gradio's tunnel")
+    p.add_argument("--auth", metavar="USER:PASSWORD", help="ask for these first; others on this machine see them here")
     vocoder_words(p)
 
     p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")

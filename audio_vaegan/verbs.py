@@ -1,7 +1,9 @@
 """What each verb of the command line does: read the arguments, call the package, print. Heavy imports wait."""
 
 import argparse
+import importlib
 import importlib.util
+import sys
 from typing import Any
 
 from audio_vaegan.arguments import CONTROLS, midi
@@ -89,6 +91,12 @@ def render(args: argparse.Namespace) -> int:
         gain=args.gain,
         format=args.format,
     )
+    if args.loops is not None:
+        from audio_vaegan.data.loops import render_loops
+
+        count = render_loops(args.soundfont, args.out, args.loops, what, args.seed, args.overwrite)
+        print(f"{count} loops in {args.out}")
+        return 0
     count = write_notes(args.soundfont, args.out, what, args.overwrite)
     print(f"{count} notes in {args.out}")
     return 0
@@ -272,17 +280,22 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    path = share("demo") / "app.py"
-    spec = importlib.util.spec_from_file_location("audio_vaegan_demo", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"demo: {path} is missing from this installation")
-    module = importlib.util.module_from_spec(spec)
+    if args.auth is not None and not all(args.auth.partition(":")):
+        raise UserError("--auth: give USER:PASSWORD")
+    folder = share("demo")
+    spec = importlib.util.spec_from_file_location(
+        "audio_vaegan_demo", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None or not (folder / "app.py").is_file():
+        raise UserError(f"demo: {folder} is missing from this installation")
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
     try:
-        spec.loader.exec_module(module)
+        app = importlib.import_module("audio_vaegan_demo.app")
     except ImportError as e:
         raise UserError(f"demo needs gradio ({e}); install it with: pip install 'audio-vaegan[demo]'") from None
     try:
-        module.launch(args.model, args.port, args.vocoder)
+        app.launch(args.model, args.port, args.vocoder, args.share, args.auth)
     except OSError as e:
         raise UserError(f"demo: {e}") from None
     return 0

@@ -14,8 +14,15 @@ def _list(kind: bytes, *chunks: bytes) -> bytes:
     return _chunk(b"LIST", kind + b"".join(chunks))
 
 
-def write_sf2(path: Path, waves: dict[str, np.ndarray], presets: list[tuple[int, str, str]], rate: int = 16000) -> None:
-    """Each wave is one looped period train at MIDI 60; each preset is (program, name, wave).
+def write_sf2(
+    path: Path,
+    waves: dict[str, np.ndarray],
+    presets: list[tuple[int, str, str]],
+    rate: int = 16000,
+    bank: int = 0,
+    loop: bool = True,
+) -> None:
+    """Each wave is one period train at MIDI 60, looped or played once; each preset is (program, name, wave).
 
     Every preset gets an instrument of its own; two presets that name the same wave share a sample.
     """
@@ -31,12 +38,12 @@ def write_sf2(path: Path, waves: dict[str, np.ndarray], presets: list[tuple[int,
 
     phdr = pbag = pgen = inst = ibag = igen = b""
     for i, (program, title, wave) in enumerate(presets):
-        phdr += struct.pack("<20sHHHIII", title.encode(), program, 0, i, 0, 0, 0)
+        phdr += struct.pack("<20sHHHIII", title.encode(), program, bank, i, 0, 0, 0)
         pbag += struct.pack("<HH", i, 0)
         pgen += struct.pack("<HH", 41, i)
         inst += struct.pack("<20sH", title.encode(), i)
         ibag += struct.pack("<HH", 2 * i, 0)
-        igen += struct.pack("<HH", 54, 1) + struct.pack("<HH", 53, names.index(wave))
+        igen += struct.pack("<HH", 54, int(loop)) + struct.pack("<HH", 53, names.index(wave))
     n = len(presets)
     phdr += struct.pack("<20sHHHIII", b"EOP", 0, 0, n, 0, 0, 0)
     pbag += struct.pack("<HH", n, 0)

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, cli, one_line
+from conftest import RATE, cli, cli_process, one_line
 from sf2 import write_sf2
 
 from audio_vaegan.arguments import midi, numbers
 from audio_vaegan.data.groups import connected
+from audio_vaegan.data.loops import TEMPO, draw_loop
 from audio_vaegan.data.nsynth import FAMILIES, KEYS, SOURCES, family_of, source_of
 from audio_vaegan.data.soundfont import read_presets
-from audio_vaegan.descriptors import yin
+from audio_vaegan.descriptors import measure, yin
 
 PERIOD = 61  # samples; 16000 / 61 = 262.3 Hz, 4.4 cents above MIDI 60
 
@@ -109,6 +110,38 @@ def test_without_the_system_library_the_mend_is_named(font, tmp_path):
         'raise ImportError("Couldn\'t find the FluidSynth library.")\n'
     )
     env = {"PYTHONPATH": str(tmp_path / "stand-in")}
-    line = one_line(cli("render-soundfont", font, "--pitches", "60", "--out", tmp_path / "out", env=env))
+    line = one_line(cli_process("render-soundfont", font, "--pitches", "60", "--out", tmp_path / "out", env=env))
     assert "Couldn't find the FluidSynth library" in line and "apt install libfluidsynth3" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_loop_is_drawn_from_its_seed_and_begins_at_once():
+    tempo, hits = draw_loop(np.random.default_rng(4), 2.0)
+    assert (tempo, hits) == draw_loop(np.random.default_rng(4), 2.0)
+    assert hits[0].seconds == 0 and TEMPO[0] <= tempo <= TEMPO[1]
+    step = 60 / tempo / 4
+    for hit in hits:
+        assert hit.seconds < 2.0 and hit.seconds / step == pytest.approx(round(hit.seconds / step), abs=1e-6)
+    counts = [len(draw_loop(np.random.default_rng(i), 2.0)[1]) for i in range(50)]
+    assert min(counts) <= 5 and max(counts) >= 14
+
+
+@needs_fluidsynth
+def test_rendered_loops_have_as_many_onsets_as_their_labels_say(tmp_path):
+    """Bursts at the hits of each label: the meter finds their rate."""
+    t = np.arange(1200)
+    burst = 0.8 * np.random.default_rng(0).standard_normal(1200).clip(-1, 1) * np.exp(-t / 150)
+    font = tmp_path / "drums.sf2"
+    write_sf2(font, {"burst": burst}, [(0, "Kit", "burst")], RATE, bank=128, loop=False)
+    done = cli(
+        "render-soundfont", font, "--drum-kits", "0", "--loops", "12", "--duration", "2.048", "--out", tmp_path / "l"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 loops" in done.stdout
+    rows = [line.split(",") for line in (tmp_path / "l" / "labels.csv").read_text().splitlines()[1:]]
+    audio = np.stack([soundfile.read(tmp_path / "l" / row[0], dtype="float32")[0] for row in rows])
+    found = measure(torch.from_numpy(audio), RATE)["onset_rate"].numpy()
+    true = np.array([int(row[3]) for row in rows]) / 2.048
+    assert np.corrcoef(found, true)[0, 1] > 0.9
+    assert np.median(np.abs(found - true)) < 0.8
+    assert one_line(cli("render-soundfont", font, "--loops", "3", "--out", tmp_path / "m"))

@@ -7,7 +7,7 @@ of the SoundFont's samples it played; programs that share a sample are one instr
 import importlib
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,15 @@ class Rendering:
     sample_rate: int = 16000
     gain: float = 0.4
     format: str = "flac"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A key struck at a moment of a phrase."""
+
+    seconds: float
+    key: int
+    velocity: int
 
 
 @dataclass(frozen=True)
@@ -183,11 +192,12 @@ def _wanted(presets: dict[tuple[int, int], Preset], what: Rendering) -> Iterable
     if what.programs is None:
         melodic = [p for (bank, _), p in sorted(presets.items()) if bank == 0]
     else:
-        melodic = [_find(presets, 0, n) for n in what.programs]
-    return [*melodic, *(_find(presets, DRUM_BANK, n) for n in what.drum_kits)]
+        melodic = [find_preset(presets, 0, n) for n in what.programs]
+    return [*melodic, *(find_preset(presets, DRUM_BANK, n) for n in what.drum_kits)]
 
 
-def _find(presets: dict[tuple[int, int], Preset], bank: int, program: int) -> Preset:
+def find_preset(presets: dict[tuple[int, int], Preset], bank: int, program: int) -> Preset:
+    """A preset of a SoundFont. Raises UserError that names the ones there are."""
     if (bank, program) not in presets:
         there = sorted(p for b, p in presets if b == bank)
         kind = "drum kit" if bank == DRUM_BANK else "program"
@@ -210,16 +220,30 @@ class Synth:
 
     def note(self, preset: Preset, pitch: int, velocity: int) -> tuple[NDArray[np.float32], bool]:
         """One note, mono float32 `[duration * sample_rate]` (both channels averaged), and whether a channel clipped."""
+        return self._play(preset, [(0.0, pitch, velocity), (self.what.hold, pitch, 0)])
+
+    def phrase(self, preset: Preset, hits: Sequence[Hit]) -> tuple[NDArray[np.float32], bool]:
+        """Keys struck one after the other and held to the end, as `note` gives them."""
+        return self._play(preset, [(h.seconds, h.key, h.velocity) for h in hits])
+
+    def _play(self, preset: Preset, events: Sequence[tuple[float, int, int]]) -> tuple[NDArray[np.float32], bool]:
+        """Events are (seconds, key, velocity), ascending; velocity 0 lets the key go."""
         what, synth = self.what, self.synth
         channel = 9 if preset.bank == DRUM_BANK else 0
         synth.system_reset()
         synth.program_select(channel, self.font, preset.bank, preset.program)
-        total, held = round(what.duration * what.sample_rate), round(what.hold * what.sample_rate)
-        synth.noteon(channel, pitch, velocity)
-        parts = [synth.get_samples(min(held, total))]
-        synth.noteoff(channel, pitch)
-        if held < total:
-            parts.append(synth.get_samples(total - held))
+        total, done, parts = round(what.duration * what.sample_rate), 0, []
+        for seconds, key, velocity in events:
+            at = min(round(seconds * what.sample_rate), total)
+            if at > done:
+                parts.append(synth.get_samples(at - done))
+                done = at
+            if velocity:
+                synth.noteon(channel, key, velocity)
+            else:
+                synth.noteoff(channel, key)
+        if done < total:
+            parts.append(synth.get_samples(total - done))
         stereo = np.concatenate(parts).reshape(-1, 2)
         clips = bool(stereo.max() == 32767 or stereo.min() == -32768)
         audio: NDArray[np.float32] = stereo.mean(axis=1, dtype=np.float32) / np.float32(32768.0)
