@@ -278,7 +278,7 @@ def test_sounds_that_are_not_as_asked_are_refused_with_the_reason(model, spec):
 def test_copies_of_training_sounds_are_known_at_any_gain_and_shift(model, tmp_path):
     sounds = torch.from_numpy(np.stack([tone(m, 1.024, h)[:16384] for m, h in ((50, 3), (57, 8), (64, 5))]))
     save_fingerprints(prints_of(sounds, model.mel).numpy(), tmp_path, "abc")
-    known = load_fingerprints(tmp_path, "abc")
+    known = load_fingerprints(tmp_path, "abc", 5)
     assert isinstance(known, Fingerprints) and len(known) == 3
     moved = torch.nn.functional.pad(0.2 * sounds, (500, 0))[:, :16384]
     near, copies = known.nearest(prints_of(moved, model.mel))
@@ -287,10 +287,10 @@ def test_copies_of_training_sounds_are_known_at_any_gain_and_shift(model, tmp_pa
     near, copies = known.nearest(prints_of(others, model.mel))
     assert not copies.any() and prints_of(others, model.mel)[:, :COARSE].norm(dim=1) == pytest.approx(1, abs=1e-4)
     with pytest.raises(UserError, match="of another model"):
-        load_fingerprints(tmp_path, "abd")
+        load_fingerprints(tmp_path, "abd", 5)
     (tmp_path / "fingerprints.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match="damaged"):
-        load_fingerprints(tmp_path, "abc")
+        load_fingerprints(tmp_path, "abc", 5)
 
 
 def test_of_sounds_that_are_the_same_the_first_stays(tmp_path, spec):

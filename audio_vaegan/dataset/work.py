@@ -30,7 +30,7 @@ from audio_vaegan.data.pool import share_out
 from audio_vaegan.dataset.blocks import block_path, read_block, save_block
 from audio_vaegan.dataset.facts import Row
 from audio_vaegan.dataset.finish import Finished, check_ours, publish, write_final
-from audio_vaegan.dataset.make import Maker
+from audio_vaegan.dataset.make import DRAWS, Maker
 from audio_vaegan.dataset.plan import Block, Plan
 from audio_vaegan.dataset.spec import load_spec
 from audio_vaegan.errors import UserError
@@ -40,8 +40,9 @@ from audio_vaegan.sound_model.threads import one_thread
 from audio_vaegan.version import __version__
 
 KIND, UNFINISHED = "dataset", "unfinished-dataset"
-TURNS = 20  # at most so often all that is missing is tried, as long as a turn brings ...
-WORTH = 0.05  # ... this share of it
+TURNS = 100  # at most so often all that is missing is tried
+WORTH = 0.05  # a turn that brings less than this share of what was missing is in vain
+IN_VAIN = 0.02  # of all sounds: so many may be tried in vain
 
 
 @dataclass(frozen=True)
@@ -171,15 +172,17 @@ class _Work:
     def run(self, opened: tuple[Any, ...]) -> int:
         began, final = time.monotonic(), self.out / ".work" / "final"
         blocks, everything = self.plan.blocks(), []
-        missing = self.plan.count
-        for turn in range(TURNS):
+        missing, in_vain = self.plan.count, 0
+        turns = min(TURNS, DRAWS // self.plan.spec.attempts)
+        for turn in range(turns):
             self._make(blocks, opened, f"dataset, again {turn}" if turn else "dataset")
             self.team.wait()
             everything += blocks
             self._take(blocks)
             before, left = missing, np.flatnonzero(self.block < 0).tolist()
             missing = len(left)
-            if not left or turn == TURNS - 1 or missing > (1 - WORTH) * before:
+            in_vain += missing if missing > (1 - WORTH) * before else 0
+            if not left or turn == turns - 1 or in_vain > IN_VAIN * self.plan.count:
                 break
             blocks = self.plan.again(left, len(everything), turn + 1)
         delivered = int((self.block >= 0).sum())
