@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from audio_vaegan.control.calibration import IDENTITY, Map, fit_map
 from audio_vaegan.control.directions import METHODS, Direction, find_direction, principal_directions
 from audio_vaegan.control.fitted import Calibration, Fitted, load_fitted, save_fitted
+from audio_vaegan.control.layout import lay_out
 from audio_vaegan.control.prior import LEAST, fit_prior
 from audio_vaegan.data.store import Store
 from audio_vaegan.descriptors import DESCRIPTORS
@@ -24,10 +25,12 @@ from audio_vaegan.models.bundle import bundle_folder, load_bundle
 from audio_vaegan.models.level import READ
 from audio_vaegan.models.vocoder import open_vocoder
 from audio_vaegan.sound_model import SoundModel
-from audio_vaegan.sound_model.fingerprints import prints_of, save_fingerprints
+from audio_vaegan.sound_model.fingerprints import TimbreMap, prints_of, save_fingerprints
 
 MAP_STEPS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # deviations around a clip's own value at which the map is measured
 MOST_CODES = 20_000  # training clips that the prior and directions are fitted to
+MOST_ON_MAP = 800  # training clips on the map of timbres
+COLOURED_BY = ("instrument_family_str", "folder", "label", "kit")  # labels, the first that the store has
 BATCH = 256
 
 
@@ -59,10 +62,11 @@ def fit_controls(
     rows = pick(store, "train", MOST_CODES)
     groups = store.column("group")
     fitted = Fitted(model.hash, directions=_kept(folder, model.hash))
-    save_fingerprints(_prints(model, store, rows), folder, model.hash)
+    z = codes(model, store, rows)
+    save_fingerprints(_prints(model, store, rows), folder, model.hash, _map_of(model, store, rows, z))
     if len(rows) >= LEAST:
         say(f"fitting the prior to {len(rows)} codes ...")
-        prior = fit_prior(codes(model, store, rows), len(model.controls), groups[rows].tolist())
+        prior = fit_prior(z, len(model.controls), groups[rows].tolist())
         fitted = replace(fitted, prior=prior)
         say(f"  {len(prior.weight)} components")
     names = judged(model)
@@ -93,6 +97,16 @@ def _prints(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float32]:
     return np.concatenate([prints_of(torch.from_numpy(store.read(some)), model.mel).numpy() for some in parts])
 
 
+def _map_of(model: SoundModel, store: Store, rows: Rows, z: NDArray[np.float64]) -> TimbreMap:
+    """A map of some training clips by their timbre codes, coloured by a label that the store has."""
+    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ON_MAP)).round().astype(np.int64)
+    known = store.label_names()
+    label = next((n for n in (model.recipe.model.class_label, *COLOURED_BY) if n in known), "")
+    labels = tuple(str(v) for v in np.asarray(store.label(label), dtype=object)[rows[some]]) if label else ()
+    place = lay_out(z[some, len(model.controls) :])
+    return TimbreMap(torch.from_numpy(z[some]).float(), torch.from_numpy(place), label or "", labels)
+
+
 def _kept(folder: Path, model_hash: str) -> dict[str, Direction]:
     """Directions that were fitted to this model before; none, if it was another."""
     try:
@@ -104,9 +118,9 @@ def _kept(folder: Path, model_hash: str) -> dict[str, Direction]:
 
 def _map(model: SoundModel, held: Held, name: str, judge: Meter) -> Map:
     """The map of one control from what was set and what was measured then, on clips whose label the meter confirms.
-    Pitch needs none, the generator is built to have its harmonics where they are asked; nor does what a decoded mel is
-    set to in closed form."""
-    if name == "pitch" or name in READ:
+    Pitch needs none, the generator is built to have its harmonics where they are asked; nor does what a decoded sound
+    is set to in closed form."""
+    if name in ("pitch", "noisiness", *READ):
         return IDENTITY
     made = sweep(model, held, [name], judge, steps=MAP_STEPS)
     control, asked = made.heard.controls[name], made.requests[name]

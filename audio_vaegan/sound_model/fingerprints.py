@@ -1,8 +1,11 @@
-"""What a bundle keeps of the training sounds to tell copies of them: compact prints, gain- and shift-invariant.
+"""What a bundle keeps of the training sounds: compact prints, by which copies are known, and a map of their timbres.
 
-BUNDLE/fingerprints.safetensors    prints [N, 192] int8 of the training clips, with the hash of the model
+BUNDLE/fingerprints.safetensors    prints [N, 192] int8 of the training clips, gain- and shift-invariant; of some of
+                                   them the codes [M, C + D] and places [M, 2]; with the hash of the model
 """
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from audio_vaegan.mel import Mel
 
 FILE = "fingerprints.safetensors"
 SCALE = 127.0
+NEIGHBOURS = 3  # sounds that a place between them is made of
 
 
 def prints_of(audio: Tensor, mel: Mel) -> Tensor:
@@ -27,18 +31,60 @@ def prints_of(audio: Tensor, mel: Mel) -> Tensor:
     return fingerprints(audio, mel(audio), config.sample_rate / config.hop_length)
 
 
-def save_fingerprints(prints: NDArray[np.float32], folder: Path, model_hash: str) -> None:
-    """Write the prints of the training clips into a bundle."""
-    content = save({"prints": np.round(prints * SCALE).astype(np.int8)}, metadata={"model_hash": model_hash})
-    write_atomic(folder / FILE, content)
+@dataclass(frozen=True)
+class TimbreMap:
+    """Some training sounds on a plane, alike ones near each other.
+
+    `z` `[M, C + D]` (NaN: an undefined control), `place` `[M, 2]` in [0, 1]; `labels` are each one's value of `label`,
+    both empty where the data has none.
+    """
+
+    z: Tensor
+    place: Tensor
+    label: str = ""
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def at(self, x: float, y: float, controls: int) -> Tensor:
+        """A code `[1, C + D]` for a place: on a sound its own, between sounds a mean of the nearest three, weighted by
+        nearness (Shepard 1968); the timbre code as long as theirs are, what is defined as in the nearest."""
+        away = (self.place - torch.tensor([x, y])).norm(dim=1)
+        near = away.topk(min(NEIGHBOURS, len(away)), largest=False)
+        if near.values[0] < 1e-4:
+            return self.z[near.indices[:1]]
+        weight = 1 / near.values.square()
+        weight = (weight / weight.sum()).unsqueeze(1)
+        some = self.z[near.indices]
+        known = ~some[:, :controls].isnan()
+        total = (weight * known).sum(0).clamp_min(1e-9)
+        mean = (weight * some[:, :controls].nan_to_num(0.0)).sum(0) / total
+        named = torch.where(known[0], mean, torch.nan)
+        timbre = (weight * some[:, controls:]).sum(0)
+        length = (weight[:, 0] * some[:, controls:].norm(dim=1)).sum()
+        return torch.cat([named, timbre * (length / timbre.norm().clamp_min(1e-9))]).unsqueeze(0)
+
+
+def save_fingerprints(
+    prints: NDArray[np.float32], folder: Path, model_hash: str, timbres: TimbreMap | None = None
+) -> None:
+    """Write the prints of the training clips, and their map, into a bundle."""
+    tensors = {"prints": np.round(prints * SCALE).astype(np.int8)}
+    about = {"model_hash": model_hash}
+    if timbres is not None:
+        tensors |= {"map.z": timbres.z.numpy().astype(np.float16), "map.place": timbres.place.numpy()}
+        about |= {"map": json.dumps({"label": timbres.label, "labels": timbres.labels})}
+    write_atomic(folder / FILE, save(tensors, metadata=about))
 
 
 class Fingerprints:
-    """The training sounds of a model, to compare others with."""
+    """The training sounds of a model, to compare others with; `map` shows some of them, if it was made."""
 
-    def __init__(self, prints: NDArray[np.int8]) -> None:
+    def __init__(self, prints: NDArray[np.int8], timbres: TimbreMap | None = None) -> None:
         both = torch.from_numpy(prints.astype(np.float32))
         self.coarse, self.fine = (torch.nn.functional.normalize(p, dim=1) for p in (both[:, :COARSE], both[:, COARSE:]))
+        self.map = timbres
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -50,20 +96,36 @@ class Fingerprints:
         return coarse.amax(dim=1), ((coarse >= ALIKE) & (fine >= ALIKE_FINE)).any(dim=1)
 
 
-def load_fingerprints(folder: Path, model_hash: str) -> Fingerprints | None:
-    """The prints of a bundle; None where it has none. Raises UserError if they are damaged or another model's."""
+def load_fingerprints(folder: Path, model_hash: str, size: int) -> Fingerprints | None:
+    """The prints of a bundle whose codes have `size` numbers; None where it has none. Raises UserError if they are
+    damaged or another model's."""
     path = folder / FILE
     if not path.is_file():
         return None
     again = "write them again: audio-vaegan fit-controls MODEL --store STORE"
     try:
         with safe_open(path, "numpy") as f:
-            found = (f.metadata() or {}).get("model_hash")
+            about = f.metadata() or {}
             prints = f.get_tensor("prints")
-    except (SafetensorError, OSError, KeyError, ValueError) as e:
+            timbres = None
+            if "map" in about:
+                said = json.loads(about["map"])
+                z, place = (torch.from_numpy(f.get_tensor(f"map.{k}")).float() for k in ("z", "place"))
+                timbres = TimbreMap(z, place, str(said["label"]), tuple(map(str, said["labels"])))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path}: damaged ({' '.join(str(e).split())[:120]}); {again}") from None
-    if found != model_hash:
-        raise UserError(f"{path}: of another model ({str(found)[:12]}, this is {model_hash[:12]}); {again}")
+    if about.get("model_hash") != model_hash:
+        other = str(about.get("model_hash"))[:12]
+        raise UserError(f"{path}: of another model ({other}, this is {model_hash[:12]}); {again}")
     if prints.dtype != np.int8 or prints.ndim != 2 or prints.shape[1] != PRINT or not len(prints):
         raise UserError(f"{path}: damaged (shape {list(prints.shape)}); {again}")
-    return Fingerprints(prints)
+    if timbres is not None and (
+        timbres.z.ndim != 2
+        or timbres.z.shape[1] != size
+        or timbres.place.shape != (len(timbres), 2)
+        or len(timbres.labels) not in (0, len(timbres))
+        or not torch.isfinite(timbres.place).all()
+        or timbres.z.isinf().any()
+    ):
+        raise UserError(f"{path}: damaged (the map of timbres); {again}")
+    return Fingerprints(prints, timbres)
