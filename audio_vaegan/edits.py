@@ -110,24 +110,31 @@ def morph_files(
     check_out_folder(out, "sounds", overwrite)
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
     (a, notes), (b, more) = encode_file(model, first), encode_file(model, second)
+    with new_folder(out, "sounds", overwrite) as folder:
+        write_path(model, a, b, steps, folder, sweep)
+    return list(dict.fromkeys([*notes, *more]))
+
+
+def write_path(model: SoundModel, a: Sound, b: Sound, steps: int, folder: Path, sweep: bool = False) -> list[Path]:
+    """Write `steps` sounds on the way from one sound to another into `folder`, and `metadata.jsonl`; with `sweep` also
+    all of them as one sound, `sweep.wav`. Returns the sounds' files. Raises UserError for a sweep of over an hour."""
     shares = torch.linspace(0, 1, steps, dtype=torch.float64)
     sound = morph(a, b, shares, list(model.controls.values()))
     seconds = int(sound.samples.sum()) / model.sample_rate
     if sweep and seconds > MAX_SECONDS:
         raise UserError(f"--sweep: {seconds:.0f} s of sound, more than {MAX_SECONDS:.0f} s; ask for fewer --steps")
     digits = max(2, len(str(steps - 1)))
-    pieces: list[Tensor] = []
+    files, pieces = [folder / f"{i:0{digits}d}.wav" for i in range(steps)], []
     with (
-        new_folder(out, "sounds", overwrite) as folder,
         (folder / "metadata.jsonl").open("w") as rows,
         tqdm(total=steps, desc="morph", unit="sound", delay=1) as bar,
     ):
         for index in torch.arange(steps).split(BATCH):
             clip = model.decode(sound.rows(index))
             for k, i in enumerate(index.tolist()):
-                file, share, length = f"{i:0{digits}d}.wav", round(float(shares[i]), 6), int(sound.samples[i])
-                write_sound(folder / file, model, clip, k, f"morph {share:g}", length)
-                rows.write(row(model, clip, k, file, share=share, item=i))
+                share, length = round(float(shares[i]), 6), int(sound.samples[i])
+                write_sound(files[i], model, clip, k, f"morph {share:g}", length)
+                rows.write(row(model, clip, k, files[i].name, share=share, item=i))
                 if sweep:
                     pieces.append(clip.audio[k, :length])
             bar.update(len(index))
@@ -135,4 +142,4 @@ def morph_files(
             whole = join(pieces, round(FADE * model.sample_rate), round(SLIDE * model.sample_rate)).clamp(-1, 1)
             write(folder / "sweep.wav", whole.numpy(), model.sample_rate, f"model {model.hash[:12]} morph 0 to 1")
             rows.write(row(model, None, 0, "sweep.wav", share=None, item=None))
-    return list(dict.fromkeys([*notes, *more]))
+    return files

@@ -1,7 +1,8 @@
 """`generate --keyboard`: one timbre over a range of keys, as files that a sampler opens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -64,12 +65,26 @@ def keyboard(
         given = model.sample(1, seed=seed, **values).controls if values else {}
         one = model.replace_controls(one, {name: given[name] for name in values})
         made = {"seed": None, "item": 0, "truncation": None, "prior": None}
-    whole = one.rows(torch.zeros(len(keys), dtype=torch.long))
     origin = f"seed {seed}" if like is None else "timbre of a sound file"
+    with new_folder(out, "sounds", overwrite) as folder:
+        write_keys(model, one, keys, folder, origin, made, closed_loop)
+    return notes
 
+
+def write_keys(
+    model: SoundModel,
+    one: Sound,
+    keys: Sequence[int],
+    folder: Path,
+    origin: str,
+    made: Mapping[str, Any],
+    closed_loop: bool = False,
+) -> list[Path]:
+    """Write one sound at every of the ascending `keys` into `folder`, with `metadata.jsonl` and `instrument.sfz`.
+    Returns the sound files. `origin` says in their tags where the timbre is from, `made` in their rows."""
+    whole = one.rows(torch.zeros(len(keys), dtype=torch.long))
     files = [f"{key:03d}-{note_name(key)}.wav" for key in keys]
     with (
-        new_folder(out, "sounds", overwrite) as folder,
         (folder / "metadata.jsonl").open("w") as rows,
         tqdm(total=len(keys), desc="generate", unit="sound", delay=1) as bar,
     ):
@@ -81,9 +96,9 @@ def keyboard(
                 measured = shown(model, "pitch", float(clip.achieved["pitch"][k]))
                 rows.write(row(model, clip, k, files[i], pitch_measured=measured, key=keys[i], **made))
             bar.update(len(index))
-        about = f"model {model.hash[:12]}, {origin}, vocoder {model.vocoder_title}"
-        write_atomic(folder / "instrument.sfz", sfz(keys, files, about))
-    return notes
+    about = f"model {model.hash[:12]}, {origin}, vocoder {model.vocoder_title}"
+    write_atomic(folder / "instrument.sfz", sfz(keys, files, about))
+    return [folder / file for file in files]
 
 
 def note_name(key: int) -> str:

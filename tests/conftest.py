@@ -1,9 +1,12 @@
 """Sounds of known value, a tiny store and a tiny trained run, and real processes to run things in."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,10 +49,23 @@ def pytest_configure(config: pytest.Config) -> None:
         load_librosa()
 
 
-def cli(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def cli(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run a verb, in this process: starting one takes longer than most verbs do."""
+    from audio_vaegan.cli import main
+
+    said, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained), warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        try:
+            code = main([*map(str, words)])
+        except SystemExit as e:  # --help
+            code = int(e.code or 0)
+    return subprocess.CompletedProcess([*map(str, words)], code, said.getvalue(), complained.getvalue())
+
+
+def cli_process(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a verb in a process of its own, as a user does."""
-    command = [sys.executable, "-m", "audio_vaegan.cli", *map(str, words)]
-    return run(command, env)
+    return run([sys.executable, "-m", "audio_vaegan.cli", *map(str, words)], env)
 
 
 def trainer(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, cli, one_line, run
+from conftest import ROOT, cli, cli_process, one_line, run
 
 VERBS = [
     "quickstart",
@@ -87,14 +87,14 @@ def test_a_torchaudio_that_does_not_fit_is_named_with_the_mend(tmp_path, tiny_ru
         "if lib.exists():\n    raise OSError(f'Could not load this library: {lib}')\n"
     )
     env = {"PYTHONPATH": str(tmp_path)}
-    line = one_line(cli("generate", tiny_run, "--out", tmp_path / "x", env=env))
+    line = one_line(cli_process("generate", tiny_run, "--out", tmp_path / "x", env=env))
     assert "audio-vaegan doctor --fix" in line
-    sick = cli("doctor", env=env)
+    sick = cli_process("doctor", env=env)
     assert sick.returncode == 1 and "does not fit this build of torch" in sick.stdout and "--fix" in sick.stdout
     mended = run([sys.executable, "-m", "audio_vaegan.doctor", "--fix", "--quiet"], env)
     assert mended.returncode == 0 and "set aside" in mended.stdout
     assert not (fake / "lib" / "_torchaudio.so").exists() and (fake / "lib" / "_torchaudio.so.disabled").exists()
-    well = cli("doctor", env=env)
+    well = cli_process("doctor", env=env)
     assert well.returncode == 0 and "everything needed works" in well.stdout
     assert "python" in well.stdout and "memory" in well.stdout and "disk" in well.stdout and "GPU" in well.stdout
 

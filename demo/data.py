@@ -1,0 +1,108 @@
+"""Make a data set: a small form, the same code as the verb `dataset`, its table and a ZIP."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import yaml
+
+from audio_vaegan.dataset.work import make_dataset
+from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation.dataset import read_rows
+
+from .desk import Desk, plainly
+
+MOST = 500
+SHOWN = 100
+
+
+def tab(desk: Desk) -> None:
+    """Build the tab."""
+    model = desk.model
+    controls = [c for c in model.controls.values() if not c.classes]
+    gr.Markdown(
+        "### A data set whose labels are measured\nEvery sound is measured after it was made; what is not as it was "
+        f"asked is made again. Here up to {MOST} sounds; `audio-vaegan dataset` makes thousands by the same code.",
+        elem_classes="tight",
+    )
+    with gr.Row():
+        count = gr.Slider(1, MOST, 24, step=1, label="Sounds", buttons=[])
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+        loudness = gr.Slider(-40, -10, -23, step=0.5, label="Loudness of all (LUFS)", buttons=[])
+    gr.Markdown("Drawn evenly from these ranges; a control that is not asked for is as in the training data.")
+    choices: list[Any] = []
+    with gr.Row():
+        for control in controls:
+            if control.name == "loudness":
+                continue
+            with gr.Column(min_width=220), gr.Group():
+                step = 0.01 if control.high - control.low < 20 else 1
+                ask = gr.Checkbox(control.name == "pitch", label=f"Ask for {control.name.replace('_', ' ')}")
+                low = gr.Slider(
+                    control.low, control.high, control.low, step=step, label=f"from ({control.unit})", buttons=[]
+                )
+                high = gr.Slider(
+                    control.low, control.high, control.high, step=step, label=f"to ({control.unit})", buttons=[]
+                )
+                choices += [ask, low, high]
+    make = gr.Button("Make the data set", variant="primary")
+    said = gr.Markdown(elem_classes="tight", elem_id="made")
+    archive = gr.DownloadButton("Download (ZIP)", interactive=False, elem_id="dataset-zip")
+    table = gr.Dataframe(interactive=False, label="Requested and achieved", wrap=False)
+    names = [c.name for c in controls if c.name != "loudness"]
+
+    def dataset(*given: Any, progress: gr.Progress = gr.Progress(track_tqdm=True)) -> tuple[str, Any, Any]:  # noqa: B008
+        folder = desk.request()
+        try:
+            spec = _spec(names, *given)
+            (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
+            delivered = make_dataset(
+                desk.path, folder / "spec.yaml", folder / "dataset", vocoder=desk.vocoder, say=lambda line: None
+            )
+        except UserError as e:
+            raise plainly(UserError(str(e).replace(f"{folder}/", ""))) from None
+        shutil.copy(folder / "spec.yaml", folder / "dataset" / "spec.yaml")
+        packed = shutil.make_archive(str(folder / "dataset"), "zip", folder / "dataset")
+        text = (
+            f"**{delivered} of {spec['count']} sounds delivered**, each measured. The ZIP holds them as an AudioFolder "
+            "with a card, Croissant metadata, what was rejected and why, and the spec that makes it again."
+        )
+        return text, gr.update(value=packed, interactive=True), _table(folder / "dataset", desk)
+
+    make.click(
+        dataset, [count, seed, loudness, *choices], [said, archive, table], api_name="dataset",
+        concurrency_id="model", concurrency_limit=1,
+    )  # fmt: skip
+
+
+def _spec(names: list[str], count: float, seed: float, loudness: float, *given: Any) -> dict[str, Any]:
+    numbers = [count, seed, loudness, *(v for v in given if not isinstance(v, bool))]
+    if any(v is None or not math.isfinite(v) for v in numbers):
+        raise UserError("each value must be a number")
+    if not 1 <= count <= MOST:
+        raise UserError(f"Sounds: 1 to {MOST}, got {count:g}")
+    asked = {}
+    for name, ask, low, high in zip(names, given[::3], given[1::3], given[2::3], strict=True):
+        if ask and low > high:
+            raise UserError(f"{name}: the lower end first, got {low:g} to {high:g}")
+        if ask:
+            asked[name] = {"uniform": [float(low), float(high)]}
+    if not asked:
+        raise UserError("Ask for one control at least: its values are the labels.")
+    return {
+        "name": "demo",
+        "count": int(count),
+        "seed": int(seed),
+        "loudness": float(loudness),
+        "controls": asked,
+    }
+
+
+def _table(folder: Path, desk: Desk) -> dict[str, Any]:
+    """The first rows: the number, then each control that was asked for, requested and achieved."""
+    rows = [row for row, _ in read_rows(folder)[:SHOWN]]
+    asked = [n for n in desk.model.controls if rows[0].get(f"{n}_requested") is not None]
+    columns = ["id", *(f"{n}_{what}" for n in asked for what in ("requested", "achieved"))]
+    return {"headers": [c.replace("_", " ") for c in columns], "data": [[r.get(c) for c in columns] for r in rows]}
