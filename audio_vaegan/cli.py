@@ -138,6 +138,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--samples", type=int, default=128, help="sampled sounds to judge")
     p.add_argument("--controls", action="store_true", help="also every control: error, leakage, range, open and closed")
     p.add_argument("--methods", action="store_true", help="with --controls: against directions fitted after training")
+    p.add_argument(
+        "--identity", metavar="LABEL", help="also whether notes at other pitches keep it, like instrument_str"
+    )
     vocoder_words(p)
     out_words(p, "a new folder: report.html, report.json, audio/")
 

@@ -193,6 +193,8 @@ def evaluate(args: argparse.Namespace) -> int:
     from audio_vaegan.evaluation.controls import evaluate_controls
     from audio_vaegan.evaluation.evaluate import evaluate as judge
     from audio_vaegan.evaluation.evaluate import table
+    from audio_vaegan.evaluation.identity import check_identity, same_instrument
+    from audio_vaegan.evaluation.identity import table as identity_table
     from audio_vaegan.evaluation.methods import compare_methods
     from audio_vaegan.evaluation.methods import table as methods_table
     from audio_vaegan.evaluation.pitch import Judge
@@ -206,12 +208,16 @@ def evaluate(args: argparse.Namespace) -> int:
     check_out_folder(args.out, "report", args.overwrite)
     if args.methods and not args.controls:
         raise UserError("--methods goes with --controls")
+    if args.identity:
+        check_identity(model, store, args.identity)
     figures, measured = judge(model, store, args.clips, args.samples)
     if args.controls:
         with Judge() as ears:
             figures["controls"] = evaluate_controls(model, store, clips=args.clips, judge=ears, samples=args.samples)
             if args.methods:
                 figures["methods"] = compare_methods(model, store, clips=args.clips, judge=ears)
+    if args.identity:
+        figures["identity"] = same_instrument(model, store, args.identity)
     metrics = args.model / "metrics.jsonl"
     page = write_report(
         model, store, figures, measured, args.out, metrics if metrics.is_file() else None, args.overwrite
@@ -221,6 +227,8 @@ def evaluate(args: argparse.Namespace) -> int:
         print(controls_table(figures["controls"]))
     if args.methods:
         print(methods_table(figures["methods"]))
+    if args.identity:
+        print(identity_table(figures["identity"]))
     print(f"report: {page}")
     return 0
 

@@ -1,6 +1,7 @@
 """The page: its tabs, its looks, how it is served."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def launch(path: Path, port: int, vocoder: str = "auto", share: bool = False, au
     """Serve the page of the model at `path` on localhost until Ctrl-C; with `share` also under a public address.
     `auth` is USER:PASSWORD."""
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing of a user is left behind
     with tempfile.TemporaryDirectory(prefix="audio-vaegan-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "page")  # what gradio keeps goes with it
         page = build(Desk(model, Path(folder) / "work", path, vocoder))

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.dataset import read_rows
 
 from .desk import Desk, plainly
+from .play import ends_of, step_of
 
 MOST = 500
 SHOWN = 100
@@ -38,13 +40,13 @@ def tab(desk: Desk) -> None:
             if control.name == "loudness":
                 continue
             with gr.Column(min_width=220), gr.Group():
-                step = 0.01 if control.high - control.low < 20 else 1
+                ends, step = ends_of(control), step_of(control)
                 ask = gr.Checkbox(control.name == "pitch", label=f"Ask for {control.name.replace('_', ' ')}")
-                low = gr.Slider(
-                    control.low, control.high, control.low, step=step, label=f"from ({control.unit})", buttons=[]
-                )
-                high = gr.Slider(
-                    control.low, control.high, control.high, step=step, label=f"to ({control.unit})", buttons=[]
+                low, high = (
+                    gr.Slider(
+                        *ends, value, step=step, label=f"{word}, {control.unit}", buttons=[], elem_classes="control"
+                    )
+                    for word, value in zip(("from", "to"), ends, strict=True)
                 )
                 choices += [ask, low, high]
     make = gr.Button("Make the data set", variant="primary")
@@ -54,26 +56,30 @@ def tab(desk: Desk) -> None:
     names = [c.name for c in controls if c.name != "loudness"]
 
     def dataset(*given: Any, progress: gr.Progress = gr.Progress(track_tqdm=True)) -> tuple[str, Any, Any]:  # noqa: B008
-        folder = desk.request()
-        try:
-            spec = _spec(names, *given)
-            (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-            delivered = make_dataset(
-                desk.path, folder / "spec.yaml", folder / "dataset", vocoder=desk.vocoder, say=lambda line: None
-            )
-        except UserError as e:
-            raise plainly(UserError(str(e).replace(f"{folder}/", ""))) from None
-        shutil.copy(folder / "spec.yaml", folder / "dataset" / "spec.yaml")
-        packed = shutil.make_archive(str(folder / "dataset"), "zip", folder / "dataset")
+        with tempfile.TemporaryDirectory(dir=desk.folder.parent) as work:
+            folder = Path(work)
+            try:
+                spec = _spec(names, *given)
+                (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
+                delivered = make_dataset(
+                    desk.path, folder / "spec.yaml", folder / "dataset", vocoder=desk.vocoder, say=lambda line: None
+                )
+                if not delivered:
+                    raise UserError("none of these sounds came out as asked; ask for less extreme values")
+                rows = _table(folder / "dataset", desk)
+            except UserError as e:
+                raise plainly(UserError(str(e).replace(f"{folder}/", ""))) from None
+            shutil.copy(folder / "spec.yaml", folder / "dataset" / "spec.yaml")
+            packed = shutil.make_archive(str(desk.request() / "dataset"), "zip", folder / "dataset")
         text = (
             f"**{delivered} of {spec['count']} sounds delivered**, each measured. The ZIP holds them as an AudioFolder "
             "with a card, Croissant metadata, what was rejected and why, and the spec that makes it again."
         )
-        return text, gr.update(value=packed, interactive=True), _table(folder / "dataset", desk)
+        return text, gr.update(value=packed, interactive=True), rows
 
     make.click(
         dataset, [count, seed, loudness, *choices], [said, archive, table], api_name="dataset",
-        concurrency_id="model", concurrency_limit=1,
+        concurrency_id="dataset", concurrency_limit=1,
     )  # fmt: skip
 
 

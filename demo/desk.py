@@ -6,9 +6,8 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import torch
@@ -16,7 +15,7 @@ import torch
 from audio_vaegan.audio import BadAudio, read, write
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound, SoundModel
-from audio_vaegan.sound_model.address import HASH, Address, parse_address, vocoder_name
+from audio_vaegan.sound_model.address import HASH, Address, after, parse_address, vocoder_name
 
 LONGEST = 60.0  # seconds of an upload; the first clip of it is used
 KEPT = 32  # sounds whose reconstruction is remembered
@@ -49,19 +48,21 @@ class Desk:
         names = self.model.hash[:HASH], vocoder_name(self.model)[:HASH]
         return str(Address(*names, z=sound.z[k].numpy(), samples=cut))
 
-    def drawn(self, seed: int, truncation: float, asked: Mapping[str, Any]) -> str:
-        """The address of the first sound of a seed, under what is asked."""
+    def drawn(self, seed: int, truncation: float, asked: Mapping[str, str]) -> str:
+        """The address of the first sound of a seed, of the classes that are asked."""
         names = self.model.hash[:HASH], vocoder_name(self.model)[:HASH]
         prior = "fitted" if self.model.prior is not None else "normal"
         return str(Address(*names, seed=seed, prior=prior, truncation=truncation, controls=dict(asked)))
 
     def open(self, text: str) -> Opened:
-        """The sound at an address. Raises UserError for an address of another model, and one that is none."""
-        text = (text or "").strip()
+        """The sound at an address, as the model makes it: what was done to it afterwards (gain, rate) is left out.
+        Raises UserError for an address of another model, and one that is none."""
+        address = replace(parse_address(text or "", self.model.controls), gain=0.0, rate=None)
+        text = str(address)
         if text in self._opened:
             self._opened.move_to_end(text)
             return self._opened[text]
-        sound = self._latent(text)
+        sound = self._latent(address)
         clip = self.model.decode(sound)
         found = Opened(sound, clip, self.model.measure(clip.audio, sound.samples), text)
         self._opened[text] = found
@@ -69,9 +70,8 @@ class Desk:
             self._opened.popitem(last=False)
         return found
 
-    def _latent(self, text: str) -> Sound:
+    def _latent(self, address: Address) -> Sound:
         model = self.model
-        address = parse_address(text, [*model.controls])
         for what, given, own in (
             ("model", address.model, model.hash),
             ("vocoder", address.vocoder, vocoder_name(model)),
@@ -122,7 +122,10 @@ class Desk:
     def wav(self, clip: Clip, sound: Sound, address: str, name: str, k: int = 0) -> str:
         """Write sound `k` of a clip as a 16-bit file as loud as it is, tagged with its address. Returns its path."""
         file = self.request() / f"{name}.wav"
-        write(file, clip.audio[k, : int(sound.samples[k])].numpy(), self.model.sample_rate, address)
+        audio = after(
+            clip.audio[k], self.model.sample_rate, int(sound.samples[k]), 0.0, None
+        )  # ends as its address says
+        write(file, audio.numpy(), self.model.sample_rate, address)
         return str(file)
 
 

@@ -14,34 +14,34 @@ async function sound(button) {
 
 async function press(button) {
     if (!button || playing.has(button)) return;
-    playing.set(button, null);
+    const note = {};
+    playing.set(button, note);
     button.classList.add("down");
     context ??= new AudioContext();
     await context.resume();
-    const source = context.createBufferSource(), gain = context.createGain();
-    source.buffer = await sound(button);
-    source.connect(gain).connect(context.destination);
-    source.start();
+    const buffer = await sound(button);
+    if (playing.get(button) !== note) return;  // let go before its sound was there
+    note.source = context.createBufferSource();
+    note.gain = context.createGain();
+    note.source.buffer = buffer;
+    note.source.connect(note.gain).connect(context.destination);
+    note.source.start();
     element.dataset.played = button.dataset.key;
-    if (playing.has(button)) playing.set(button, { source, gain });
-    else fade({ source, gain });
-}
-
-function fade(note) {
-    const now = context.currentTime;
-    note.gain.gain.setTargetAtTime(0, now, 0.04);
-    note.source.stop(now + 0.3);
 }
 
 function release(button) {
-    if (!button || !playing.has(button)) return;
     const note = playing.get(button);
+    if (!note) return;
     playing.delete(button);
     button.classList.remove("down");
-    if (note) fade(note);
+    if (!note.source) return;
+    note.gain.gain.setTargetAtTime(0, context.currentTime, 0.04);
+    note.source.stop(context.currentTime + 0.3);
 }
 
 const under = (event) => document.elementFromPoint(event.clientX, event.clientY)?.closest?.(".key");
+const held = new Map();  // code of a key of the computer -> the key that it plays
+const byHand = () => [...playing.keys()].filter((b) => ![...held.values()].includes(b));
 element.addEventListener("pointerdown", (event) => {
     const button = event.target.closest(".key");
     if (!button) return;
@@ -51,37 +51,30 @@ element.addEventListener("pointerdown", (event) => {
 element.addEventListener("pointermove", (event) => {
     if (!event.buttons) return;
     const button = under(event);
-    for (const other of playing.keys()) if (other !== button && !other.dataset.typed) release(other);
+    for (const other of byHand()) if (other !== button) release(other);
     if (button && element.contains(button)) press(button);
 });
 for (const name of ["pointerup", "pointerleave", "pointercancel"])
-    element.addEventListener(name, () => { for (const b of [...playing.keys()]) if (!b.dataset.typed) release(b); });
+    element.addEventListener(name, () => byHand().forEach(release));
 
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable]");
-const typed = (event) => {
-    const index = order.indexOf(event.key.toLowerCase());
-    if (index < 0 || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return null;
-    const all = keys();
-    if (!all.length || !all[0].offsetParent) return null;
-    const base = all.findIndex((b) => b.dataset.key % 12 === 0);
-    return all[(base < 0 ? 0 : base) + 12 * octave + index] ?? null;
-};
 document.addEventListener("keydown", (event) => {
-    if (event.repeat) return;
-    if (!typing(event.target) && element.offsetParent && "zx".includes(event.key.toLowerCase())) {
-        octave = Math.max(-2, Math.min(4, octave + (event.key.toLowerCase() === "x" ? 1 : -1)));
+    const all = keys(), key = event.key.toLowerCase();
+    if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+    if (!all.length || !all[0].offsetParent) return;
+    if (key === "z" || key === "x") {
+        octave = Math.max(-2, Math.min(4, octave + (key === "x" ? 1 : -1)));
         return;
     }
-    const button = typed(event);
-    if (button) {
-        button.dataset.typed = "yes";
-        press(button);
-    }
+    const index = order.indexOf(key), base = Math.max(0, all.findIndex((b) => b.dataset.key % 12 === 0));
+    const button = index < 0 ? null : all[base + 12 * octave + index];
+    if (!button) return;
+    held.set(event.code, button);
+    press(button);
 });
-document.addEventListener("keyup", (event) => {
-    const button = typed(event);
-    if (button) {
-        delete button.dataset.typed;
-        release(button);
-    }
-});
+const letGo = (code) => {
+    release(held.get(code));
+    held.delete(code);
+};
+document.addEventListener("keyup", (event) => letGo(event.code));
+window.addEventListener("blur", () => [...held.keys()].forEach(letGo));

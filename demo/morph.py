@@ -149,7 +149,7 @@ def _map(desk: Desk) -> None:
     def hear(x: float, y: float, pitch_at: float, as_it_is: bool) -> tuple[str, str, str]:
         try:
             across, up = (_number(v, "a place") for v in (x, y))
-            z = timbres.at(across, up, len(model.controls))
+            z = timbres.at(across, up, [*model.controls.values()])
             values = {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}
             sound = Sound(z, values, torch.tensor([model.clip_samples]))
             if pitch and not as_it_is:

@@ -101,6 +101,7 @@ def bars(
     before: Mapping[str, float],
     asked: Mapping[str, float],
     after: Mapping[str, float],
+    changed: bool,
 ) -> str:
     """Requested, achieved, leaked: for every control what it was, what was asked of it and what came, on its range.
     Controls that were not asked show by how much they moved all the same, in standard deviations."""
@@ -116,15 +117,16 @@ def bars(
         )
         if wanted is not None:
             off = now - wanted
+            off = off if abs(off) >= 0.005 else 0.0
             verdict = f"{100 * off:+.0f} cents" if name == "pitch" else f"{off:+.2f} {control.unit}"
             text, kind = f"{_number(was)} → asked {_number(wanted)}, got {_number(now)}", "asked for"
             verdict = f"off by {verdict}" if math.isfinite(off) else "cannot be measured"
         else:
             moved = _standard(control, now) - _standard(control, was)
-            text, kind = f"{_number(was)} → {_number(now)}" if asked else _number(was), "not asked for"
+            text, kind = f"{_number(was)} → {_number(now)}" if changed else _number(was), "not asked for"
             verdict = f"leaked {moved:+.2f} sd" if math.isfinite(moved) else "undefined"
-            if not moved:
-                verdict = "stayed" if asked else ""
+            if abs(moved) < 0.005:
+                verdict = "stayed" if changed else ""
         rows.append(
             f'<tr class="{"req" if wanted is not None else "leak"}"><th scope="row">{html.escape(_title(name))}</th>'
             f'<td><div class="bar" aria-hidden="true">{marks}</div></td><td>{text} <small>{html.escape(control.unit)}'
@@ -158,14 +160,15 @@ def _standard(control: Control, value: float) -> float:
 def timbre_map(place: NDArray[np.float32], labels: Sequence[str], label: str) -> str:
     """Dots `[M, 2]` in [0, 1], coloured by their labels; a click anywhere is told to the page as x and y in [0, 1]."""
     names = sorted(set(labels))
-    colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(filter(None, names))} | {"": "#999999"}
     dots = "".join(
         f'<circle cx="{20 + 960 * x:.1f}" cy="{620 - 600 * y:.1f}" r="6" fill="{colour.get(name, PALETTE[0])}">'
         f"<title>{html.escape(name)}</title></circle>"
         for (x, y), name in zip(place.tolist(), labels or [""] * len(place), strict=True)
     )
     legend = "".join(
-        f'<li><span style="background:{colour[name]}"></span>{html.escape(name)}</li>' for name in names[:24]
+        f'<li><span style="background:{colour[name]}"></span>{html.escape(name or "no label")}</li>'
+        for name in names[:24]
     )
     return (
         f'<svg class="map" viewBox="0 0 1000 640" role="application" tabindex="0" aria-label="Map of {len(place)} '

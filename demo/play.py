@@ -19,6 +19,7 @@ from .desk import PITCH_STEP, Desk, Opened, plainly
 from .pictures import bars, side_by_side, spectrogram
 
 EXAMPLES = 4
+ANY = ""  # no class is asked for
 REMEMBER = """(address) => {
     const url = new URL(window.location);
     url.searchParams.set("sound", address);
@@ -54,7 +55,9 @@ def tab(desk: Desk) -> Player:
                         0, 1.5, 1.0, step=0.05, label="Truncation", info="less: safer, plainer", buttons=[],
                         elem_classes="control",
                     )  # fmt: skip
-                kinds = [gr.Dropdown(["any", *c.classes], value="any", label=c.name.replace("_", " ")) for c in classes]
+                kinds = [
+                    gr.Dropdown([("any", ANY), *c.classes], value=ANY, label=c.name.replace("_", " ")) for c in classes
+                ]
                 fresh = gr.Button("New sound", variant="primary")
                 with gr.Row():
                     before = gr.Button("Previous seed", size="sm")
@@ -102,7 +105,7 @@ def tab(desk: Desk) -> Player:
         file = desk.wav(opened.clip, opened.sound, opened.address, "sound")
         values = [_standing(c, opened.sound) for c in numbers]
         updates = [
-            gr.update(value=v if v is not None else _ends(c)[0], interactive=v is not None)
+            gr.update(value=v if v is not None else ends_of(c)[0], interactive=v is not None)
             for v, c in zip(values, numbers, strict=True)
         ]
         rows = {n: float(v[0]) for n, v in opened.measured.items()}
@@ -115,7 +118,7 @@ def tab(desk: Desk) -> Player:
 
     def sample(seed: float, truncation: float, *chosen: str) -> list[Any]:
         try:
-            asked = {c.name: k for c, k in zip(classes, chosen, strict=True) if k != "any"}
+            asked = {c.name: k for c, k in zip(classes, chosen, strict=True) if k != ANY}
             return show(desk.open(desk.drawn(_whole(seed), truncation, asked)))
         except UserError as e:
             raise plainly(e) from None
@@ -148,7 +151,7 @@ def tab(desk: Desk) -> Player:
             standing = _standing(control, opened.sound)
             if value is None or not math.isfinite(value):
                 raise UserError(f"{control.name} must be a number")
-            if standing is not None and abs(value - standing) > _step(control) / 2:
+            if standing is not None and abs(value - standing) > step_of(control) / 2:
                 to[control.name] = float(value)
         go_along = {d.name: float(v) for d, v in zip(moves, pushed, strict=True) if v}
         if not all(map(math.isfinite, go_along.values())):
@@ -217,16 +220,16 @@ def _whole(seed: Any) -> int:
     return int(seed)
 
 
-def _step(control: Control) -> float:
+def step_of(control: Control) -> float:
     """Of a slider: a hundredth to a thousandth of the range, round."""
     if control.name == "pitch":
         return PITCH_STEP
     return float(10 ** math.floor(math.log10((control.high - control.low) / 100)))
 
 
-def _ends(control: Control) -> tuple[float, float]:
+def ends_of(control: Control) -> tuple[float, float]:
     """Round ends of a slider within the control's range."""
-    step = _step(control)
+    step = step_of(control)
     digits = max(0, -round(math.log10(step)))
     return round(math.ceil(control.low / step - 1e-6) * step, digits), round(
         math.floor(control.high / step + 1e-6) * step, digits
@@ -236,19 +239,19 @@ def _ends(control: Control) -> tuple[float, float]:
 def _standing(control: Control, sound: Sound) -> float | None:
     """Where a slider stands for a sound: at its value, within the range, round; None where it is undefined."""
     value = float(sound.controls[control.name][0])
-    low, high = _ends(control)
+    low, high = ends_of(control)
     return None if math.isnan(value) else _round(control, min(max(value, low), high))
 
 
 def _round(control: Control, value: float) -> float:
-    step = _step(control)
+    step = step_of(control)
     return round(round(value / step) * step, max(0, -round(math.log10(step))))
 
 
 def _slider(desk: Desk, control: Control) -> gr.Slider:
     """A slider in the control's unit, with its range, and what was measured of its error and leakage."""
     fitted = desk.model.fitted.controls.get(control.name)
-    low, high = _ends(control)
+    low, high = ends_of(control)
     info = f"{low:g} … {high:g}"
     if fitted is not None and fitted.p50 is not None and fitted.p95 is not None:
         scale, unit = (100, " cents") if control.name == "pitch" else (1, "")
@@ -260,7 +263,7 @@ def _slider(desk: Desk, control: Control) -> gr.Slider:
             info += f" · leaks most into {worst.replace('_', ' ')}: {leaks[worst]:.2g} deviations {per}"
     unit = "MIDI semitones" if control.name == "pitch" else control.unit
     return gr.Slider(
-        low, high, _round(control, (low + high) / 2), step=_step(control), buttons=[],
+        low, high, _round(control, (low + high) / 2), step=step_of(control), buttons=[],
         label=f"{control.name.replace('_', ' ').capitalize()}, {unit}", info=info,
         elem_id=f"control-{control.name}", elem_classes="control",
     )  # fmt: skip

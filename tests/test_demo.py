@@ -1,5 +1,7 @@
 """The page through its API, as scripts use it, and what it must not do. One page for all, of the package's model."""
 
+import json
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -131,14 +133,30 @@ def test_a_hostile_upload_gets_words_and_no_trace_of_the_machine(client, tmp_pat
         with pytest.raises(Exception) as caught:
             client.predict(handle_file(file), api_name="/upload")
         text = str(caught.value)
-        assert "cannot be used" in text and "Traceback" not in text and str(tmp_path.parent) not in text, (file, text)
+        assert "cannot be used" in text, (file, text)
+        assert not [w for w in ("Traceback", "audio-vaegan-demo", tempfile.gettempdir(), "site-packages") if w in text]
 
 
-@pytest.mark.parametrize("value", [float("nan"), 999.0])
-def test_numbers_that_are_none_are_refused(client, model, value):
+def post(page, name, data):
+    """Call an action by raw HTTP, which can send what no slider gives. Returns the last words of the server."""
+    call = urllib.request.Request(
+        f"{page}/gradio_api/call/{name}", json.dumps({"data": data}).encode(), {"Content-Type": "application/json"}
+    )
+    event = json.load(urllib.request.urlopen(call, timeout=20))["event_id"]
+    return urllib.request.urlopen(f"{page}/gradio_api/call/{name}/{event}", timeout=60).read().decode()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 999.0, None])
+def test_numbers_that_are_none_are_refused_and_the_page_goes_on(page, client, model, value):
     shown = Shown(model, client.predict(5, 1.0, api_name="/sample"))
-    with pytest.raises(Exception, match=r"must be a number|maximum|greater|valid JSON|JSON compliant"):
-        shown.edit(client, model, pitch=value)
+    values = [value, *[*shown.controls.values()][1:], *[0.0] * len(model.directions), False]
+    try:
+        said = post(page, "edit", [shown.address, *values])
+    except urllib.error.HTTPError as e:
+        assert e.code in (400, 422)
+    else:
+        assert "event: error" in said and "Traceback" not in said, said
+    assert len(shown.edit(client, model)) == 5
 
 
 def test_an_address_of_another_model_is_refused_in_words(client):

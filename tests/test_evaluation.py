@@ -6,9 +6,14 @@ import pytest
 from conftest import RATE, cli, tone
 
 from audio_vaegan.config import MelConfig
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.evaluate import table
+from audio_vaegan.evaluation.identity import same_instrument
+from audio_vaegan.evaluation.identity import table as identity_table
 from audio_vaegan.evaluation.pictures import curves, mel_grid, pitch_scatter
 from audio_vaegan.evaluation.pitch import Judge, score
+from audio_vaegan.sound_model import SoundModel
 
 
 def test_the_score_counts_what_the_protocol_says():
@@ -89,3 +94,16 @@ def test_what_has_no_pitch_leaves_no_panel_and_no_number():
     samples = score(nothing, np.zeros(3), ["a"] * 3).to_json()
     text = table({"splits": {"test_note": row}, "samples": samples, "prior": "N(0, I)"})
     assert "no clip that both measure" in text and json.dumps(samples, allow_nan=False)
+
+
+def test_a_note_that_is_moved_is_asked_whether_it_is_still_its_instrument(tiny_run, tiny_store):
+    """The real notes are told apart; what an untrained model makes of them is told from them."""
+    model, store = SoundModel.from_pretrained(tiny_run), Store(tiny_store)
+    figures = same_instrument(model, store, "instrument_str", steps=120, say=lambda line: None)
+    share = figures["share"]
+    assert {"real", "copy", "reconstructed", "moved by +3"} <= share.keys() and figures["classes"] == 3
+    assert share["real"]["n"] == len(store.split("test_note")) and share["real"]["mean"] > 60
+    assert share["moved by +3"]["n"] < share["real"]["n"] + 1
+    assert "taken for the same instrument_str" in identity_table(figures)
+    with pytest.raises(UserError, match="needs two of them"):
+        same_instrument(model, store, "instrument_family_str", say=lambda line: None)

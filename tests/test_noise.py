@@ -8,7 +8,7 @@ from conftest import RATE, tone
 from audio_vaegan.config import MEL_PRESETS
 from audio_vaegan.descriptors import judge_control, measure
 from audio_vaegan.mel import Mel
-from audio_vaegan.models.noise import set_noisiness
+from audio_vaegan.models.noise import NEAR, set_noisiness
 
 MEL = Mel(MEL_PRESETS["notes-16k-128"])
 PITCHES = (45.0, 57.3, 69.0, 80.0)
@@ -66,6 +66,21 @@ def test_each_sound_has_its_own_noise_and_the_same_each_time():
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=1e-3)
     alone = set_noisiness(twice[:1], MEL, asked[:1], pitch[:1], torch.tensor([5]))
     assert torch.allclose(alone, made[:1], atol=1e-6)
+
+
+def test_of_a_short_sound_the_sound_is_meant_and_not_the_silence_after_it():
+    length = torch.full((4,), 6000)
+    short = TONES * (torch.arange(16384) < 6000)
+    made = set_noisiness(short, MEL, torch.full((4,), -12.0), torch.tensor(PITCHES), SEEDS, length)
+    found = measure(made, RATE, length)["noisiness"]
+    assert found.tolist() == pytest.approx([-12.0] * 4, abs=1.5)
+
+
+def test_rounding_decides_nothing():
+    """A sound a hair on either side of where nothing is done comes out a hair apart."""
+    own = measure(TONES, RATE)["noisiness"]
+    one, other = (set_noisiness(TONES, MEL, own + NEAR + d, torch.tensor(PITCHES), SEEDS) for d in (-1e-4, 1e-4))
+    assert (one - other).abs().max() < 2e-3
 
 
 def test_silence_stays_silent():

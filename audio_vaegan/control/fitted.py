@@ -21,7 +21,7 @@ from audio_vaegan.control.prior import Prior
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json, write_atomic, write_json
 
-VERSION = 2  # 2: decoded mels are set to read as their controls say
+VERSION = 3  # 2: decoded mels are set to read as their controls say; 3: noisiness in the audio
 FILE, TENSORS = "controls.json", "controls.safetensors"
 
 

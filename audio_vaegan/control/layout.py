@@ -15,7 +15,7 @@ def lay_out(codes: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np.float
     principal components; of a dozen codes or fewer these themselves."""
     codes = np.asarray(codes, dtype=np.float64)
     count, size = codes.shape
-    if count <= FEW:
+    if count <= FEW or np.ptp(codes, axis=0).max() < 1e-9:
         place = np.zeros((count, 2))
         if count > 1:
             found = PCA(min(2, count, size)).fit_transform(codes)

@@ -29,6 +29,8 @@ def render_loops(path: Path, out: Path, count: int, what: Rendering, seed: int =
     kits = [find_preset(presets, DRUM_BANK, kit) for kit in what.drum_kits]
     if not kits or count < 1:
         raise UserError("--loops: how many of each of the --drum-kits? Name one kit and one loop at least")
+    if seed < 0:
+        raise UserError(f"--seed must be 0 or more, got {seed}")
     with (
         new_folder(out, "loops", overwrite) as folder,
         (folder / "labels.csv").open("w", newline="") as table,

@@ -114,7 +114,7 @@ class Maker:
             if self.plan.classes:
                 values["guess"] = self.model.guess_classes(found.audio)[self.plan.classes.name]
         with _timed(made, "fingerprint"):
-            prints = prints_of(found.audio, self.model.mel)
+            prints = prints_of(found.audio, self.model.cpu_mel)
             nearest, copies = torch.full((count,), torch.nan), torch.zeros(count, dtype=torch.bool)
             if self.model.fingerprints is not None:
                 nearest, copies = self.model.fingerprints.nearest(prints)

@@ -73,9 +73,10 @@ def noisiness(periods: Periods) -> Tensor:
     return (10 * torch.log10((1 - r) / r)).masked_fill(~periods.sounding, torch.nan).nanmedian(dim=1).values
 
 
-def noise_of(audio: Tensor, sample_rate: int) -> Tensor:
-    """`noisiness` in dB of clips `[B, samples]`, `[B]`, on the device that they are on; NaN of silence."""
-    return noisiness(find_periods(audio, sample_rate))
+def noise_of(audio: Tensor, sample_rate: int, length: Tensor | None = None) -> Tensor:
+    """`noisiness` in dB of clips `[B, samples]`, of which the first `length` `[B]` are the sound, `[B]`; NaN of
+    silence."""
+    return noisiness(find_periods(audio, sample_rate, length=length))
 
 
 def _voiced(periods: Periods) -> Tensor:

@@ -85,7 +85,7 @@ def usefulness(
     or to test, or the sample rates differ.
     """
     rows = read_rows(generated)
-    real_class = np.array(_of_store(store, label), dtype=object)
+    real_class = np.array(of_store(store, label), dtype=object)
     made_class = _of_rows(rows, label)
     train, test = (store.split(name) for name in ("train", "test_instrument"))
     known = sorted({c for c in [*real_class[train], *made_class] if c is not None})
@@ -104,8 +104,8 @@ def usefulness(
         return np.array([place[c] for c in of], dtype=np.int64)
 
     used = keep if real is None or real >= len(keep) else _spread(keep, places(real_class[keep]), real)
-    held, own = (Notes(_mels(store.mel, store.read, x, "real"), places(real_class[x])) for x in (asked, used))
-    mels = _mels(store.mel, partial(_made, store), [rows[i][1] for i in made], "generated")
+    held, own = (Notes(mels_of(store.mel, store.read, x, "real"), places(real_class[x])) for x in (asked, used))
+    mels = mels_of(store.mel, partial(_made, store), [rows[i][1] for i in made], "generated")
     other = Notes(mels, places([made_class[i] for i in made]))
     groups = store.column("group")[asked].tolist()
     figures: dict[str, Any] = {
@@ -171,7 +171,7 @@ def _log_mel(config: MelConfig, value: float) -> float:
     return math.log(value) if config.log == "ln" else math.log10(value)
 
 
-def _of_store(store: Store, label: str) -> list[Any]:
+def of_store(store: Store, label: str) -> list[Any]:
     """The class of every clip, None where it has none."""
     if label == "pitch":
         return _whole(store.column("pitch"))
@@ -213,7 +213,7 @@ def _made(store: Store, paths: Sequence[Path]) -> NDArray[np.float32]:
     return out
 
 
-def _mels(config: MelConfig, load: Callable[[Any], NDArray[np.float32]], clips: Any, name: str) -> Tensor:
+def mels_of(config: MelConfig, load: Callable[[Any], NDArray[np.float32]], clips: Any, name: str) -> Tensor:
     """Log-mels of clips, all of the same peak: a store's level is not that of generated sounds."""
     mel, parts = Mel(config), []
     with torch.no_grad(), tqdm(total=len(clips), desc=f"mels, {name}", unit="clip", leave=False) as bar:

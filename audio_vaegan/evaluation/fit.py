@@ -102,7 +102,11 @@ def _map_of(model: SoundModel, store: Store, rows: Rows, z: NDArray[np.float64])
     some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ON_MAP)).round().astype(np.int64)
     known = store.label_names()
     label = next((n for n in (model.recipe.model.class_label, *COLOURED_BY) if n in known), "")
-    labels = tuple(str(v) for v in np.asarray(store.label(label), dtype=object)[rows[some]]) if label else ()
+    labels = (
+        tuple("" if v is None else str(v) for v in np.asarray(store.label(label), dtype=object)[rows[some]])
+        if label
+        else ()
+    )
     place = lay_out(z[some, len(model.controls) :])
     return TimbreMap(torch.from_numpy(z[some]).float(), torch.from_numpy(place), label or "", labels)
 

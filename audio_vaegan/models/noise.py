@@ -13,41 +13,44 @@ from audio_vaegan.mel import Mel
 from audio_vaegan.models.vocoder.istft import full_window, inverse_stft
 
 SMOOTH_HZ = 800.0  # over which the colour of the noise is smoothed, so that it has none of the harmonics
-NEAR = 0.25  # dB: nearer need not be
+NEAR = 0.1  # dB: nearer need not be
+SPAN = 48  # samples, of the meter (descriptors/periods.py)
 ROUNDS = 2
 MOST = 20.0  # dB above the sound that noise is added
 
 
-def set_noisiness(audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor) -> Tensor:
+def set_noisiness(
+    audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor, length: Tensor | None = None
+) -> Tensor:
     """Audio `[B, samples]` that measures `asked` `[B]` dB of noisiness (NaN: left alone), as loud as it was.
 
-    `pitch` `[B]` (MIDI; NaN: none); `seeds` `[B]` name the noise of each. What lacks is added, in closed form. Too much
-    is taken away by a comb filter (zero phase, over a period either side), by at most 9 dB, where there is a pitch.
+    `pitch` `[B]` (MIDI; NaN: none); `seeds` `[B]` name the noise of each; the first `length` `[B]` samples are the
+    sound, silence follows. What lacks is added, in closed form. Too much is taken away by a comb filter of zero phase,
+    by at most 9 dB a round, where there is a pitch.
     """
     asked, pitch = asked.to(audio), pitch.to(audio)
     for turn in range(ROUNDS):
-        audio = _nearer(audio, mel, asked, pitch, seeds + turn)
+        audio = _nearer(audio, mel, asked, pitch, seeds + turn, length)
     return audio
 
 
-def _nearer(audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor) -> Tensor:
+def _nearer(audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor, length: Tensor | None) -> Tensor:
     rate = mel.config.sample_rate
-    found = noise_of(audio, rate)
-    lacking = (asked - found).nan_to_num(0.0)
-    if not bool((lacking.abs() > NEAR).any()):
-        return audio
+    found = noise_of(audio, rate, length)
+    lacking = F.softshrink((asked - found).nan_to_num(0.0), NEAR)  # nothing at the edge: rounding decides nothing
     power = audio.square().mean(dim=1, keepdim=True)
-    less = (lacking < -NEAR) & pitch.isfinite()
+    less = (lacking < 0) & pitch.isfinite()
     made = audio
     if bool(less.any()):
         combed = _combed(audio, midi_to_hz(pitch.nan_to_num(60.0)), _ratio(lacking.clamp_max(0.0)), rate)
         made = torch.where(less.unsqueeze(1), combed, made)
-    if bool((lacking > NEAR).any()):
+    if bool((lacking > 0).any()):
         noise = _noise(audio, mel, seeds)
         noise = noise / noise.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-9)
-        there, wanted = _ratio(found.nan_to_num(0.0)), _ratio(asked.nan_to_num(0.0).clamp_max(MOST))
-        scale = ((wanted - there).clamp_min(0) / (1 + there)).unsqueeze(1) * power
-        made = torch.where((lacking > NEAR).unsqueeze(1), audio + scale.sqrt() * noise, made)
+        there = found.nan_to_num(0.0)
+        more = _ratio((there + lacking).clamp_max(MOST)) - _ratio(there)
+        scale = (more.clamp_min(0) / (1 + _ratio(there))).unsqueeze(1) * power
+        made = torch.where((lacking > 0).unsqueeze(1), audio + scale.sqrt() * noise, made)
     return made * (power / made.square().mean(dim=1, keepdim=True).clamp_min(1e-20)).sqrt().clamp_max(4.0)
 
 
@@ -56,11 +59,13 @@ def _ratio(decibels: Tensor) -> Tensor:
 
 
 def _combed(audio: Tensor, hertz: Tensor, keep: Tensor, rate: int) -> Tensor:
-    """Audio `[B, samples]` that differs from itself a period later, in power, by the share `keep` `[B]` of what it did.
+    """Audio `[B, samples]` that differs from itself, in power, by the share `keep` `[B]` of what it did, over as many
+    periods as the meter compares (at least SPAN samples).
 
-    The comb H = (1 + cos(2 pi f / f0)) / 2 is mixed with the sound itself: H + g (1 - H). White noise then differs by
-    the mean of (H + g (1 - H))^2 (1 - cos) over a period of the comb: 1/8 + g/4 + 5/8 g^2.
+    The comb H = (1 + cos(2 pi f / f1)) / 2, f1 = f0 / periods, is mixed with the sound itself: H + g (1 - H). White
+    noise then differs by the mean of (H + g (1 - H))^2 (1 - cos) over a tooth of the comb: 1/8 + g/4 + 5/8 g^2.
     """
+    hertz = hertz / (SPAN * hertz / rate).ceil().clamp_min(1)
     size = 1 << (audio.shape[1] + rate // 16).bit_length()  # no sound comes round the end
     frequency = torch.fft.rfftfreq(size, 1 / rate).to(audio)
     comb = (1 + torch.cos(2 * torch.pi * frequency / hertz.unsqueeze(1))) / 2

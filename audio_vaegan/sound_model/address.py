@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from audio_vaegan.audio import resample
 from audio_vaegan.errors import UserError
+from audio_vaegan.models.controls import Control
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.sounds import Clip, Sound
 from audio_vaegan.sound_model.threads import one_thread
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 HASH = 12  # digits of a hash that name a model
 PLAIN = "fitted", "normal"
+FARTHEST = 1000.0  # from zero, of a coordinate
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def _number(value: float) -> str:
     return repr(round(value)) if value == round(value) else repr(float(value))
 
 
-def parse_address(text: str, controls: Sequence[str]) -> Address:
-    """Read an address; `controls` are the names that the model has. Raises UserError."""
+def parse_address(text: str, controls: Mapping[str, Control]) -> Address:
+    """Read an address; `controls` are those that the model has. Raises UserError."""
     found: dict[str, str] = {}
     for part in text.strip().split(","):
         key, equals, value = part.partition("=")
@@ -80,7 +82,7 @@ def parse_address(text: str, controls: Sequence[str]) -> Address:
         if "z" in found:
             raw = found.pop("z")
             z = np.frombuffer(base64.b64decode(raw + "=" * (-len(raw) % 4), altchars=b"-_", validate=True), "<f4")
-            if not np.isfinite(z[len(controls) :]).all():
+            if not (np.isfinite(z[len(controls) :]).all() and np.nanmax(np.abs(z), initial=0) <= FARTHEST):
                 raise ValueError("z")
         address = Address(
             model=found.pop("model"),
@@ -97,15 +99,19 @@ def parse_address(text: str, controls: Sequence[str]) -> Address:
         )
         if address.prior not in PLAIN or not math.isfinite(address.gain):
             raise ValueError("prior or gain")
+        if min(address.samples or 1, address.rate or 1) < 1:
+            raise ValueError("samples or rate")
     except (KeyError, ValueError) as e:
         raise UserError(f"--address: not an address ({e})") from None
     strange = [k for k in found if k not in controls]
     if strange:
         raise UserError(f"--address: {strange[0]!r} is no control of this model ({', '.join(controls)})")
-    return replace(address, controls={k: _value(v) for k, v in found.items()})
+    return replace(address, controls={k: _value(v, controls[k]) for k, v in found.items()})
 
 
-def _value(text: str) -> float | str:
+def _value(text: str, control: Control) -> float | str:
+    if text in control.classes:
+        return text
     try:
         return float(text)
     except ValueError:
@@ -122,7 +128,7 @@ def recall(model: SoundModel, text: str) -> Clip:
     The same bits on the same machine and versions: it is made in a batch of the size that sounds are made in, on one
     thread.
     """
-    address = parse_address(text, [*model.controls])
+    address = parse_address(text, model.controls)
     for what, asked, own in (("model", address.model, model.hash), ("vocoder", address.vocoder, vocoder_name(model))):
         if not asked or not own.startswith(asked):
             raise UserError(f"--address: made by {what} {asked}, this is {own[:HASH]}; give that model (or --vocoder)")

@@ -5,6 +5,7 @@ BUNDLE/fingerprints.safetensors    prints [N, 192] int8 of the training clips, g
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from audio_vaegan.data.duplicates import ALIKE, ALIKE_FINE, COARSE, PRINT, finge
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import write_atomic
 from audio_vaegan.mel import Mel
+from audio_vaegan.models.controls import Control
 
 FILE = "fingerprints.safetensors"
 SCALE = 127.0
@@ -47,9 +49,10 @@ class TimbreMap:
     def __len__(self) -> int:
         return len(self.z)
 
-    def at(self, x: float, y: float, controls: int) -> Tensor:
+    def at(self, x: float, y: float, controls: Sequence[Control]) -> Tensor:
         """A code `[1, C + D]` for a place: on a sound its own, between sounds a mean of the nearest three, weighted by
-        nearness (Shepard 1968); the timbre code as long as theirs are, what is defined as in the nearest."""
+        nearness (Shepard 1968); the timbre code as long as theirs are, classes and what is defined as in the
+        nearest."""
         away = (self.place - torch.tensor([x, y])).norm(dim=1)
         near = away.topk(min(NEIGHBOURS, len(away)), largest=False)
         if near.values[0] < 1e-4:
@@ -57,12 +60,13 @@ class TimbreMap:
         weight = 1 / near.values.square()
         weight = (weight / weight.sum()).unsqueeze(1)
         some = self.z[near.indices]
-        known = ~some[:, :controls].isnan()
-        total = (weight * known).sum(0).clamp_min(1e-9)
-        mean = (weight * some[:, :controls].nan_to_num(0.0)).sum(0) / total
-        named = torch.where(known[0], mean, torch.nan)
-        timbre = (weight * some[:, controls:]).sum(0)
-        length = (weight[:, 0] * some[:, controls:].norm(dim=1)).sum()
+        own, codes = some[:, : len(controls)], some[:, len(controls) :]
+        known = ~own.isnan()
+        mean = (weight * own.nan_to_num(0.0)).sum(0) / (weight * known).sum(0).clamp_min(1e-9)
+        smooth = known[0] & torch.tensor([not c.classes for c in controls], dtype=torch.bool)
+        named = torch.where(smooth, mean, own[0])
+        timbre = (weight * codes).sum(0)
+        length = (weight[:, 0] * codes.norm(dim=1)).sum()
         return torch.cat([named, timbre * (length / timbre.norm().clamp_min(1e-9))]).unsqueeze(0)
 
 

@@ -52,6 +52,7 @@ class SoundModel:
         self.recipe = bundle.recipe
         self.vaegan = bundle.vaegan
         self.mel = Mel(self.recipe.mel).to(device)
+        self.cpu_mel = Mel(self.recipe.mel)  # for finished audio, which is on the CPU
         frames, normal = self.recipe.mel.frames(self.clip_samples), self.vaegan.normalisation
         level = Level(self.vaegan.controls, self.recipe.mel, frames, normal.mean, normal.deviation)
         self.level = level.to(device)
@@ -259,21 +260,24 @@ class SoundModel:
     def decode(self, sound: Sound, seed: int | None = None, limit: bool = True) -> Clip:
         """Audio of latents; a sound that was shorter than the clip ends where it ended."""
         mel = self.decode_mel(sound)
-        audio = self._with_noise(self.vocode(mel, limit=False), sound)
+        audio = self.vocode(mel, limit=False)
+        within = torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1)
+        audio = self._with_noise(audio * within, sound) * within
         audio = audio.clamp(-1, 1) if limit else audio
-        audio = audio * (torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1))
         return Clip(audio, self.sample_rate, sound.z, sound.controls, mel.cpu(), seed)
 
     def _with_noise(self, audio: Tensor, sound: Sound) -> Tensor:
-        """Audio `[B, samples]` of latents, as noisy as their coordinates say; each timbre code has noise of its own."""
+        """Audio `[B, samples]` of latents, as noisy as their coordinates say. The signs of a code name its noise, so
+        that no rounding changes it."""
         names = [*self.controls]
         if "noisiness" not in names:
             return audio
         values = {n: self.controls[n].value(sound.z[:, names.index(n)]) for n in ("noisiness", "pitch") if n in names}
         pitch = values.get("pitch", torch.full((len(audio),), torch.nan))
-        seeds = sound.z[:, len(names) :].float().contiguous().view(torch.int32).sum(dim=1) & (2**31 - 1)
-        rows = zip(*(v.split(BATCH) for v in (audio, values["noisiness"], pitch, seeds)), strict=True)
-        return torch.cat([set_noisiness(a, self.mel.to(a.device), n, p, s) for a, n, p, s in rows])
+        signs = sound.z[:, len(names) :] > 0
+        seeds = (signs * (torch.arange(1, signs.shape[1] + 1) * 2654435761 % 2**31)).sum(dim=1)
+        rows = zip(*(v.split(BATCH) for v in (audio, values["noisiness"], pitch, seeds, sound.samples)), strict=True)
+        return torch.cat([set_noisiness(a, self.cpu_mel, n, p, s, k) for a, n, p, s, k in rows])
 
     def edit(
         self,
