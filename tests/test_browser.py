@@ -1,9 +1,11 @@
 """The page in a real browser: what a person does on it, and many at once."""
 
 import io
+import os
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 from conftest import RATE
 from pages import browser, connect, served
+from PIL import Image
 
 from audio_vaegan.descriptors import pyin
 from audio_vaegan.sound_model import SoundModel
@@ -221,3 +224,41 @@ def test_ten_at_once_for_a_minute():
     print(f"{asked} requests")
     assert not faults and asked >= 20
     assert end - start < 300e6, (start, end)
+
+
+@pytest.mark.slow
+def test_every_tab_has_its_picture_at_both_widths(page_of, tmp_path):
+    """The pictures of the README: `PICTURES=recipes/results pytest -m slow tests/test_browser.py -k picture`."""
+    folder = Path(os.environ.get("PICTURES", tmp_path))
+    for name, size in (("", WIDE), ("phone-", PHONE)):
+        page = page_of(size)
+        own = float(page.locator("#control-pitch input[type=number]").input_value())
+        drag(page, "pitch", own + 7 if own < 70 else own - 7)
+        page.wait_for_timeout(1500)
+        for tab in ("Play", "Morph", "Keyboard", "Make a data set", "About this model"):
+            if not page.get_by_role("tab", name=tab).first.is_visible():
+                page.locator(".overflow-menu > button").first.click()
+                page.get_by_role("button", name=tab).first.click()
+            else:
+                page.get_by_role("tab", name=tab).first.click()
+            if tab == "Morph":
+                page.locator("#map circle").nth(40).click(force=True)
+                page.get_by_role("button", name="Make the whole way").click()
+                page.wait_for_selector("#sweep a[href]")
+            if tab == "Keyboard":
+                page.get_by_role("button", name="Make the keys").click()
+                page.wait_for_selector(".piano .key")
+            if tab == "Make a data set":
+                page.get_by_label("number input for Sounds").fill("12")
+                page.get_by_role("button", name="Make the data set").click()
+                page.wait_for_function(
+                    "document.querySelector('#made').innerText.includes('delivered')", timeout=90_000
+                )
+            page.wait_for_timeout(800)
+            shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+            assert np.asarray(shot).std() > 5
+            word = {"Make a data set": "data", "About this model": "about"}.get(tab, tab.lower())
+            shot.thumbnail((900, 4000) if not name else (390, 6000))
+            shot.quantize(96).save(folder / f"demo-{name}{word}.png", optimize=True)
+        assert not page.wrong, page.wrong
+        page.context.close()

@@ -16,6 +16,7 @@ SMOOTH_HZ = 800.0  # over which the colour of the noise is smoothed, so that it 
 NEAR = 0.1  # dB: nearer need not be
 SPAN = 48  # samples, of the meter (descriptors/periods.py)
 ROUNDS = 2
+FINE = 0.012  # seconds, of the envelope that noise follows
 MOST = 20.0  # dB above the sound that noise is added
 
 
@@ -82,4 +83,13 @@ def _noise(audio: Tensor, mel: Mel, seeds: Tensor) -> Tensor:
     level = mel.spectrum(audio).abs().square().transpose(1, 2)
     colour = F.avg_pool1d(level, bins, 1, bins // 2, count_include_pad=False).sqrt()
     white = mel.spectrum(torch.stack(rows).to(audio)).transpose(1, 2)
-    return inverse_stft(white * colour, full_window(mel.window, c.n_fft), c, audio.shape[1])
+    noise = inverse_stft(white * colour, full_window(mel.window, c.n_fft), c, audio.shape[1])
+    # The frames are longer than an attack: the noise begins and ends as the sound does.
+    return noise * (_envelope(audio, c.sample_rate) / _envelope(noise, c.sample_rate).clamp_min(1e-9))
+
+
+def _envelope(audio: Tensor, rate: int) -> Tensor:
+    """Root of the mean square over FINE seconds at every sample `[B, samples]`."""
+    size = round(FINE * rate / 2) * 2 + 1
+    power = F.avg_pool1d(audio.square().unsqueeze(1), size, 1, size // 2, count_include_pad=False).squeeze(1)
+    return power.clamp_min(0).sqrt()
