@@ -111,7 +111,7 @@ def tab(desk: Desk) -> Player:
         rows = {n: float(v[0]) for n, v in opened.measured.items()}
         stand = "  \n".join(filter(None, [notes, _written(desk)]))
         figure = _picture(desk, opened, opened.clip, opened.sound, None)
-        stay = bars(model.controls, rows, {}, rows)
+        stay = bars(model.controls, rows, {}, rows, False)
         return [opened.address, *updates, *[0.0] * len(moves), file, file, figure, stay, stand, opened.address]
 
     shown = [origin, *sliders, *pushes, heard, changed, picture, table, status, result]
@@ -163,7 +163,7 @@ def tab(desk: Desk) -> Player:
         was, got = ({n: float(v[0]) for n, v in m.items()} for m in (opened.measured, made.achieved))
         asked = to.get("pitch")
         figure = _picture(desk, opened, made, whole, asked)
-        return [file, figure, bars(model.controls, was, to, got), _written(desk), address]
+        return [file, figure, bars(model.controls, was, to, got, bool(to or go_along)), _written(desk), address]
 
     heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "minimal"}
     light: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
