@@ -141,7 +141,7 @@ def test_morph_map_keyboard_and_data_set_by_hand(window):
     assert "instrument.sfz" in zipfile.ZipFile(download.value.path()).namelist()
 
     window.get_by_role("tab", name="Make a data set").click()
-    window.get_by_label("number input for Sounds").fill("4")
+    window.get_by_label("number input for Sounds", exact=True).fill("4")
     window.get_by_role("button", name="Make the data set").click()
     window.wait_for_function(
         "document.querySelector('#made').innerText.includes('of 4 sounds delivered')", timeout=60_000
@@ -170,7 +170,7 @@ def test_it_fits_a_phone_and_every_control_has_a_name(page_of):
 
 def test_what_is_no_sound_is_told_on_the_page(window, tmp_path):
     (tmp_path / "words.wav").write_text("not audio at all")
-    window.expected.append("decode")  # the player's own word on such a file
+    window.expected.append("waveform load error")  # the player's own word on such a file
     window.get_by_text("Or your own sound").click()
     window.locator("#own input[type=file]").set_input_files(tmp_path / "words.wav")
     window.get_by_text("cannot be used").first.wait_for()
@@ -249,7 +249,7 @@ def test_every_tab_has_its_picture_at_both_widths(page_of, tmp_path):
                 page.get_by_role("button", name="Make the keys").click()
                 page.wait_for_selector(".piano .key")
             if tab == "Make a data set":
-                page.get_by_label("number input for Sounds").fill("12")
+                page.get_by_label("number input for Sounds", exact=True).fill("12")
                 page.get_by_role("button", name="Make the data set").click()
                 page.wait_for_function(
                     "document.querySelector('#made').innerText.includes('delivered')", timeout=90_000

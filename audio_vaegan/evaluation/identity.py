@@ -33,10 +33,10 @@ def same_instrument(
     sets["reconstructed"] = (model.decode(held.sound).audio, test)
     for shift in SHIFTS:
         asked = own + shift
-        rows = ((asked >= control.low) & (asked <= control.high)).nonzero().flatten()
-        if len(rows):
-            moved = model.edit(held.sound.rows(rows), set={"pitch": asked[rows]})
-            sets[f"moved by {shift:+d}"] = (moved.audio, test[rows.numpy()])
+        inside = ((asked >= control.low) & (asked <= control.high)).nonzero().flatten()
+        if len(inside):
+            moved = model.edit(held.sound.rows(inside), set={"pitch": asked[inside]})
+            sets[f"moved by {shift:+d}"] = (moved.audio, test[inside.numpy()])
     say(f"identity: learning {len(known)} values of {label} from {len(train)} real notes ...")
     real = Notes(mels_of(store.mel, store.read, train, "real"), _places(classes[train], place))
     audio = torch.cat([a for a, _ in sets.values()]).numpy()
