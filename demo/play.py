@@ -255,7 +255,7 @@ def _slider(desk: Desk, control: Control) -> gr.Slider:
     info = f"{low:g} … {high:g}"
     if fitted is not None and fitted.p50 is not None and fitted.p95 is not None:
         scale, unit = (100, " cents") if control.name == "pitch" else (1, "")
-        info += f" · error: half within {scale * fitted.p50:.2g}, 95 % within {scale * fitted.p95:.2g}{unit}"
+        info += f" · error: half within {_short(scale * fitted.p50)}, 95 % within {_short(scale * fitted.p95)}{unit}"
         leaks = {n: v for n, v in fitted.leakage.items() if v is not None}
         if leaks:
             worst = max(leaks, key=lambda n: leaks[n])
@@ -267,6 +267,10 @@ def _slider(desk: Desk, control: Control) -> gr.Slider:
         label=f"{control.name.replace('_', ' ').capitalize()}, {unit}", info=info,
         elem_id=f"control-{control.name}", elem_classes="control",
     )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _push(direction: Direction) -> gr.Slider:
