@@ -127,15 +127,43 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--method", choices=("joint", "svm", "mean"), default="joint", help="which of those shown is kept")
     p.add_argument("--pca", type=int, default=0, help="so many principal components, pc1 ..., without labels")
 
+    p = verb("train-judge", verbs.train_judge, "train the small network that evaluate hears with, on real sounds alone")
+    p.add_argument("store", type=Path, help="folder made by prepare")
+    p.add_argument(
+        "--label", help="the label that names instruments; instrument_str, instrument, class or folder if left out"
+    )
+    p.add_argument("--steps", type=int, default=1500, help="of 64 sounds")
+    p.add_argument("--seed", type=int, default=0, help="same seed, same judge")
+    p.add_argument("--out", type=Path, help="a new folder (default: STORE.judge, where evaluate looks)")
+    p.add_argument("--overwrite", action="store_true", help="replace a judge that is there")
+
     p = verb(
         "evaluate",
         verbs.evaluate,
         "measure a model on held-out sounds, and write a report with pictures and players",
     )
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("model", type=Path, nargs="?", help="bundle or run folder")
+    p.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="instead of MODEL: runs side by side, "
+        "differences from the first with their intervals; goes on where it was stopped",
+    )
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    p.add_argument("--clips", type=int, help="at most so many clips a split; all if not given")
-    p.add_argument("--samples", type=int, default=128, help="sampled sounds to judge")
+    p.add_argument("--clips", type=int, default=128, help="at most so many clips a split, whose pitch pYIN judges")
+    p.add_argument("--samples", type=int, default=128, help="sampled sounds that pYIN judges")
+    p.add_argument(
+        "--sounds", type=int, default=1000, help="at most so many in each set: real, copied, reconstructed, sampled"
+    )
+    p.add_argument("--judge", type=Path, help="folder made by train-judge (default: STORE.judge, trained if not there)")
+    p.add_argument(
+        "--embedding",
+        metavar="KIND:PATH",
+        help="for KAD, FAD and the like instead of the judge's: your own "
+        "weights, clap:FOLDER, panns:FILE or vggish:FILE",
+    )
     p.add_argument("--controls", action="store_true", help="also every control: error, leakage, range, open and closed")
     p.add_argument("--methods", action="store_true", help="with --controls: against directions fitted after training")
     p.add_argument(
@@ -143,6 +171,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     vocoder_words(p)
     out_words(p, "a new folder: report.html, report.json, audio/")
+
+    p = verb(
+        "bias", verbs.bias, "what a store is made of, by class, pitch, loudness, duration; a generated set beside it"
+    )
+    p.add_argument("store", type=Path, help="folder made by prepare")
+    p.add_argument("--dataset", type=Path, help="a generated data set (layout audiofolder)")
+    p.add_argument("--label", help="the label that names classes")
+    p.add_argument("--split", choices=("train", "test_instrument", "test_note"), help="of the store (default: all)")
+    out_words(p, "a new folder: bias.html, bias.json")
+
+    p = verb("ablation", verbs.ablation, "train, measure and compare the runs that a YAML file lists")
+    p.add_argument("spec", type=Path, help="like recipes/ablation.yaml")
+    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
+    p.add_argument("--launch", type=Path, metavar="FILE", help="Accelerate's launch file, for several devices")
+    p.add_argument("--dry-run", action="store_true", help="say how long each run takes, and train nothing")
+    p.add_argument(
+        "--out", type=Path, required=True, help="folder for recipes, runs, reports; the same command goes on"
+    )
 
     p = verb("vocode", verbs.vocode, "a sound through mel and vocoder and back: the ceiling of a model")
     p.add_argument("input", type=Path, help="a sound file of any length")

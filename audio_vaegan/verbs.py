@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import sys
+from pathlib import Path
 from typing import Any
 
 from audio_vaegan.arguments import CONTROLS, midi
@@ -187,48 +188,76 @@ def directions(args: argparse.Namespace) -> int:
     return 0
 
 
+def train_judge(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.trained_judge import KIND, default_folder, save_judge
+    from audio_vaegan.evaluation.trained_judge import train_judge as train
+    from audio_vaegan.files import check_out_folder
+
+    if args.steps < 1:
+        raise UserError("--steps must be at least 1")
+    store = Store(args.store)
+    out = default_folder(store) if args.out is None else args.out
+    check_out_folder(out, KIND, args.overwrite)
+    judge = train(store, args.label, args.steps, args.seed, _say)
+    save_judge(judge, out, args.overwrite)
+    _say(judge.note, f"judge: {out}")
+    return 0
+
+
 def evaluate(args: argparse.Namespace) -> int:
     from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.assess import Options, assess
+    from audio_vaegan.evaluation.bias import describe as describe_bias
     from audio_vaegan.evaluation.control_table import table as controls_table
-    from audio_vaegan.evaluation.controls import evaluate_controls
-    from audio_vaegan.evaluation.evaluate import evaluate as judge
     from audio_vaegan.evaluation.evaluate import table
-    from audio_vaegan.evaluation.identity import check_identity, same_instrument
+    from audio_vaegan.evaluation.health import describe as describe_health
     from audio_vaegan.evaluation.identity import table as identity_table
-    from audio_vaegan.evaluation.methods import compare_methods
     from audio_vaegan.evaluation.methods import table as methods_table
-    from audio_vaegan.evaluation.pitch import Judge
-    from audio_vaegan.evaluation.report import write_report
-    from audio_vaegan.files import check_out_folder
-    from audio_vaegan.sound_model import SoundModel
+    from audio_vaegan.evaluation.set_table import table as sets_table
 
-    if args.samples < 1 or (args.clips is not None and args.clips < 1):
-        raise UserError("--samples and --clips must be at least 1")
-    model, store = SoundModel.from_pretrained(args.model, vocoder=args.vocoder), Store(args.store)
-    check_out_folder(args.out, "report", args.overwrite)
-    if args.methods and not args.controls:
-        raise UserError("--methods goes with --controls")
-    if args.identity:
-        check_identity(model, store, args.identity)
-    figures, measured = judge(model, store, args.clips, args.samples)
-    if args.controls:
-        with Judge() as ears:
-            figures["controls"] = evaluate_controls(model, store, clips=args.clips, judge=ears, samples=args.samples)
-            if args.methods:
-                figures["methods"] = compare_methods(model, store, clips=args.clips, judge=ears)
-    if args.identity:
-        figures["identity"] = same_instrument(model, store, args.identity)
-    metrics = args.model / "metrics.jsonl"
-    page = write_report(
-        model, store, figures, measured, args.out, metrics if metrics.is_file() else None, args.overwrite
-    )
-    print(table(figures))
-    if args.controls:
-        print(controls_table(figures["controls"]))
-    if args.methods:
-        print(methods_table(figures["methods"]))
-    if args.identity:
-        print(identity_table(figures["identity"]))
+    names = ("clips", "samples", "sounds", "controls", "methods", "identity", "judge", "embedding", "vocoder")
+    options, store = Options(**{name: getattr(args, name) for name in names}), Store(args.store)
+    if (args.model is None) == (args.compare is None):
+        raise UserError("evaluate: give a MODEL, or --compare RUN_A RUN_B, and not both")
+    if args.compare is not None:
+        return _compare_whole(args.compare, store, options, args.out)
+    figures = assess(args.model, store, options, args.out, args.overwrite, _say)
+    _say(table(figures))
+    for name, text in (
+        ("sets", sets_table),
+        ("health", describe_health),
+        ("bias", describe_bias),
+        ("controls", controls_table),
+        ("methods", methods_table),
+        ("identity", identity_table),
+    ):
+        if name in figures:
+            _say(text(figures[name]))
+    print(f"report: {args.out / 'report.html'}")
+    return 0
+
+
+def _compare_whole(runs: list[Path], store: Any, options: Any, out: Path) -> int:
+    from audio_vaegan.evaluation.side_by_side import compare_runs, table
+
+    _say(table(compare_runs(runs, store, options, out, _say)))
+    print(f"side by side: {out / 'compare.html'}")
+    return 0
+
+
+def ablation(args: argparse.Namespace) -> int:
+    from audio_vaegan.ablation import ablation as run
+
+    return run(args.spec, args.store, args.out, args.launch, args.dry_run)
+
+
+def bias(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.bias import describe, write_bias
+
+    page, figures = write_bias(Store(args.store), args.out, args.dataset, args.label, args.split, args.overwrite)
+    _say(describe(figures))
     print(f"report: {page}")
     return 0
 
@@ -256,7 +285,7 @@ def evaluate_vocoder(args: argparse.Namespace) -> int:
 
 
 def vocode(args: argparse.Namespace) -> int:
-    from audio_vaegan.evaluation.vocoder import distances
+    from audio_vaegan.evaluation.distances import distances
     from audio_vaegan.vocode import vocode_file
 
     _say(vocode_file(args.input, args.out, distances, args.vocoder, args.model, args.mel, args.overwrite))

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation.assess import Options, assess
 from audio_vaegan.evaluation.compare import compare, table
 from audio_vaegan.evaluation.evaluate import evaluate
-from audio_vaegan.evaluation.report import write_report
 from audio_vaegan.models.critic import Discriminator
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.training import checkpoint, schedule
@@ -153,8 +153,8 @@ def test_a_gan_samples_but_does_not_encode(tmp_path, tiny_recipe, tiny_store, ti
     assert "no encoder" in one_line(cli("edit", run, sound, "--pitch", "1", "--out", tmp_path / "x.wav"))
     figures, measured = evaluate(model, Store(tiny_store), samples=2, workers=1)
     assert not figures["splits"] and figures["samples"]["n"] == 2 and list(measured) == ["samples"]
-    page = write_report(model, Store(tiny_store), figures, measured, tmp_path / "report", run / "metrics.jsonl")
-    assert "New sounds" in page.read_text()
+    assess(run, Store(tiny_store), Options(samples=2), tmp_path / "report", say=lambda line: None)
+    assert "New sounds" in (tmp_path / "report" / "report.html").read_text()
     # Beside a model that can do more: both are sampled, one is reconstructed.
     out = tmp_path / "side by side"
     rows = compare([tiny_run, run], Store(tiny_store), out, clips=2)

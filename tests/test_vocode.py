@@ -11,6 +11,7 @@ from audio_vaegan.cli import main
 from audio_vaegan.config import MEL_PRESETS, MelConfig, VocoderConfig
 from audio_vaegan.data.store import Store
 from audio_vaegan.descriptors import yin
+from audio_vaegan.evaluation.distances import log_spectral_distance
 from audio_vaegan.evaluation.pictures import spectrogram, spectrogram_grid
 from audio_vaegan.evaluation.pitch import _one, mean_interval, refine
 from audio_vaegan.evaluation.vocoder import (
@@ -19,7 +20,6 @@ from audio_vaegan.evaluation.vocoder import (
     evaluate_vocoder,
     griffin_lim,
     held,
-    log_spectral_distance,
     write_report,
 )
 from audio_vaegan.mel import Mel

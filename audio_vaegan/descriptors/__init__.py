@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from audio_vaegan.descriptors.envelope import decay, duration, envelope, log_attack_time
+from audio_vaegan.descriptors.envelope import decay, duration, envelope, log_attack_time, onset_time
 from audio_vaegan.descriptors.judge import load_librosa, pyin, sounding_middle
 from audio_vaegan.descriptors.judge_controls import JUDGED, judge_control
 from audio_vaegan.descriptors.loudness import loudness, peak
@@ -47,6 +47,7 @@ __all__ = [
     "midi_to_hz",
     "noise_of",
     "note_number",
+    "onset_time",
     "onsets",
     "pitch_track",
     "pyin",

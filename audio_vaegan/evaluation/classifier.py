@@ -174,7 +174,7 @@ def _log_mel(config: MelConfig, value: float) -> float:
 def of_store(store: Store, label: str) -> list[Any]:
     """The class of every clip, None where it has none."""
     if label == "pitch":
-        return _whole(store.column("pitch"))
+        return whole_pitches(store.column("pitch"))
     found = store.label(label)
     if not any(found):
         hint = did_you_mean(label, ["pitch", *store.label_names()])
@@ -184,11 +184,12 @@ def of_store(store: Store, label: str) -> list[Any]:
 
 def _of_rows(rows: list[Item], label: str) -> list[Any]:
     if label == "pitch":
-        return _whole(numbers(rows, "pitch_requested"))
+        return whole_pitches(numbers(rows, "pitch_requested"))
     return [None if row.get("label") is None else str(row["label"]) for row, _ in rows]
 
 
-def _whole(pitch: NDArray[np.float64]) -> list[int | None]:
+def whole_pitches(pitch: NDArray[np.float64]) -> list[int | None]:
+    """The MIDI note of each pitch; None where there is none, or it lies between two."""
     return [round(p) if math.isfinite(p) and abs(p - round(p)) <= WHOLE else None for p in pitch.tolist()]
 
 

@@ -9,7 +9,7 @@ import torch
 from audio_vaegan.audio import write, write_recording
 from audio_vaegan.data.store import Store, check_mel
 from audio_vaegan.errors import UserError
-from audio_vaegan.evaluation.evaluate import Held, pick
+from audio_vaegan.evaluation.held import Held, spread
 from audio_vaegan.evaluation.pictures import mel_grid
 from audio_vaegan.files import new_folder, write_atomic, write_json
 from audio_vaegan.sound_model import SoundModel
@@ -25,11 +25,11 @@ def compare(
     Reconstructions are of clips held out from training; samples share seed and, where there is one, pitch. The figures
     are those of each run's last validation.
     """
-    names = _names(paths)
+    names = names_of(paths)
     models = {name: SoundModel.from_pretrained(path, vocoder=vocoder) for name, path in zip(names, paths, strict=True)}
     for name, model in models.items():
         check_mel(store, model.recipe.mel, name)
-    rows = pick(store, "test_note", clips, fallback=True)
+    rows = spread(store, "test_instrument", clips, fallback=True)
     real = {name: Held(model, store, rows) for name, model in models.items() if model.encodes}
     first = next(iter(models.values()))
     with new_folder(out, "comparison", overwrite) as folder:
@@ -56,7 +56,7 @@ def compare(
     return table
 
 
-def _names(paths: list[Path]) -> list[str]:
+def names_of(paths: list[Path]) -> list[str]:
     """The models' folder names, with as much of the path before them as tells them apart."""
     parts = [path.resolve().parts for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):

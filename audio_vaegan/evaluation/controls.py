@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.control_table import targets
-from audio_vaegan.evaluation.evaluate import Held, pick
+from audio_vaegan.evaluation.held import Held, pick
 from audio_vaegan.evaluation.pitch import WITHIN, mean_interval, score
 from audio_vaegan.evaluation.sweep import (
     BATCH,

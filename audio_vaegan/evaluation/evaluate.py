@@ -3,55 +3,24 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audio_vaegan.data.store import SPLITS, Store, check_mel
+from audio_vaegan.control.directions import find_direction
+from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation.held import Held, codes, pick
 from audio_vaegan.evaluation.pitch import Judge, score, second_meter
 from audio_vaegan.sound_model import Sound, SoundModel
 
 SHIFTS = (-7, -3, 3, 7)
-Rows = NDArray[np.int64]
-
-
-def pick(store: Store, split: str, most: int | None, fallback: bool = False) -> Rows:
-    """At most `most` clips of a split, spread evenly over it; with `fallback`, of another split if it is empty."""
-    for name in (split, *reversed(SPLITS)) if fallback else (split,):
-        rows = store.split(name)
-        if len(rows):
-            break
-    if most is None or len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
-
-
-def check_fits(model: SoundModel, store: Store) -> None:
-    """Raise UserError when a store holds other mels or clips than a model."""
-    check_mel(store, model.recipe.mel, "the model")
-    if store.clip_samples != model.clip_samples:
-        raise UserError(
-            f"--store {store.path}: its clips have {store.clip_samples} samples, the model's {model.clip_samples}"
-        )
-
-
-class Held:
-    """Real clips of a store, encoded under the controls of their labels."""
-
-    def __init__(self, model: SoundModel, store: Store, clips: Rows) -> None:
-        check_fits(model, store)
-        self.clips = clips
-        self.audio = torch.from_numpy(store.read(clips))
-        self.groups = store.column("group")[clips].tolist()
-        self.names = [str(s).split("/")[-1].rsplit(".", 1)[0] for s in store.column("source")[clips]]
-        labels = {n: torch.from_numpy(store.values(n, c.classes)[clips]) for n, c in model.controls.items()}
-        length = torch.from_numpy(store.column("length")[clips])
-        self.sound: Sound = model.encode_batch(self.audio, labels, length)
-        self.mel = model.log_mel(self.audio)
+MOST_CODES = 4000  # of training sounds, that the direction of pitch is fitted to
+CLIPS = 128
+Mover = tuple[Callable[[Sound, NDArray[np.float64], int], Sound | None], float, float]
 
 
 @dataclass(frozen=True)
@@ -78,15 +47,17 @@ def evaluate(
     figures: dict[str, Any] = {"model_hash": model.hash, "vocoder": model.vocoder_title}
     figures |= {"store": store.content_hash, "splits": {}}
     measured: dict[str, list[Measured]] = {}
-    if "pitch" not in model.controls:
-        raise UserError("this model has no pitch control, and evaluate judges pitch; nothing to measure yet")
+    figures["moved_by"] = "control" if "pitch" in model.controls else "direction"
+    mover = _mover(model, store) if model.encodes else None
     with Judge(workers) as judge:
-        for split in ("test_note", "test_instrument") if model.encodes else ():  # a GAN has samples alone
+        for split in ("test_note", "test_instrument"):
+            if mover is None:  # a GAN has samples alone
+                break
             rows = pick(store, split, clips)
             if not len(rows):
                 continue
             say(f"judging {len(rows)} clips of {split} ...")
-            lines, agreement, mel_l1 = _judge_split(model, Held(model, store, rows), judge)
+            lines, agreement, mel_l1 = _judge_split(model, Held(model, store, rows), judge, mover)
             measured[split] = lines
             figures["splits"][split] = {
                 "clips": len(rows),
@@ -94,10 +65,12 @@ def evaluate(
                 "meters_agree": agreement,
                 "pitch": {m.name: _score(m).to_json() for m in lines},
             }
-        say(f"judging {samples} samples ...")
-        line = _judge_samples(model, judge, samples)
-        measured["samples"] = [line]
-        figures |= {"samples": _score(line).to_json(), "prior": model.prior_title}
+        figures |= {"samples": None, "prior": model.prior_title}
+        if "pitch" in model.controls:
+            say(f"judging {samples} samples ...")
+            line = _judge_samples(model, judge, samples)
+            measured["samples"] = [line]
+            figures["samples"] = _score(line).to_json()
     figures["seconds"] = round(time.monotonic() - began, 1)
     return figures, measured
 
@@ -106,9 +79,10 @@ def _score(m: Measured) -> Any:
     return score(m.found, m.asked, m.groups, m.allowed)
 
 
-def _judge_split(model: SoundModel, held: Held, judge: Judge) -> tuple[list[Measured], dict[str, Any] | None, float]:
-    rate, control = model.sample_rate, model.controls["pitch"]
-    label = held.sound.controls["pitch"].double().numpy()
+def _judge_split(
+    model: SoundModel, held: Held, judge: Judge, mover: Mover
+) -> tuple[list[Measured], dict[str, Any] | None, float]:
+    rate, label = model.sample_rate, held.pitch
     pitched = np.isfinite(label)
     everything = np.ones(len(label), dtype=bool)
     real = judge.measure(held.audio.numpy(), rate)
@@ -121,15 +95,17 @@ def _judge_split(model: SoundModel, held: Held, judge: Judge) -> tuple[list[Meas
         Measured("copy", label, copy, held.groups, everything & pitched),
         Measured("reconstructed", label, found, held.groups, passed),
     ]
+    move, low, high = mover
     for shift in SHIFTS:
         asked = label + shift
-        inside = np.flatnonzero((asked >= control.low) & (asked <= control.high) & pitched)
+        inside = np.flatnonzero((asked >= low) & (asked <= high) & pitched)
         if not len(inside):
             continue
-        target = torch.from_numpy(asked[inside]).float()
-        clip = model.decode(model.replace_controls(held.sound.rows(inside), {"pitch": target}))
+        moved = move(held.sound.rows(inside), asked[inside], shift)
+        if moved is None:
+            break
+        found = judge.measure(model.decode(moved).audio.numpy(), rate)
         groups = [held.groups[i] for i in inside]
-        found = judge.measure(clip.audio.numpy(), rate)
         lines.append(Measured(f"edit {shift:+d}", asked[inside], found, groups, passed[inside]))
     edits = [m for m in lines if m.name.startswith("edit")]
     if edits:
@@ -144,6 +120,27 @@ def _judge_split(model: SoundModel, held: Held, judge: Judge) -> tuple[list[Meas
         )
     difference = (model.vaegan.normalise(plain.mel) - model.vaegan.normalise(held.mel)).abs().mean()
     return lines, _agreement(plain.audio.numpy(), lines[2].found, rate), round(float(difference), 4)
+
+
+def _mover(model: SoundModel, store: Store) -> Mover:
+    """How sounds are moved to other pitches, and in which range: by the pitch control, or, where there is none, along
+    the direction of the code that joint regression finds for pitch (`control.directions`)."""
+    if "pitch" in model.controls:
+        control = model.controls["pitch"]
+        return (
+            lambda sound, asked, _: model.replace_controls(sound, {"pitch": torch.from_numpy(asked).float()}),
+            control.low,
+            control.high,
+        )
+    rows = pick(store, "train", MOST_CODES)
+    pitch = store.column("pitch")[rows].astype(np.float64)
+    try:
+        z = np.nan_to_num(codes(model, store, rows))
+        vector = find_direction(z, pitch, "pitch", {}, groups=store.column("group")[rows]).vector
+    except UserError:  # nothing to read a pitch from
+        return lambda *_: None, -np.inf, np.inf
+    step = torch.from_numpy(vector).float()
+    return lambda sound, _, shift: replace(sound, z=sound.z + shift * step), *np.nanpercentile(pitch, (0, 100))
 
 
 def _agreement(
@@ -179,7 +176,10 @@ def table(figures: dict[str, Any]) -> str:
             within = agree["within_50_cents"]
             share = "no clip that both measure" if within is None else f"{within:.1f} % of {agree['clips']} clips"
             lines.append(f"  second meter ({agree['meter']}) within 50 c of the judge: {share}")
-    lines += [f"samples from {figures['prior']} at asked pitches", _line("sampled", figures["samples"])]
+    if figures.get("moved_by") == "direction":
+        lines.append("(this model has no pitch control: edits go along the direction that regression finds for pitch)")
+    if figures["samples"]:
+        lines += [f"samples from {figures['prior']} at asked pitches", _line("sampled", figures["samples"])]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from audio_vaegan.data.store import Store
 from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.evaluation.controls import control_figures
-from audio_vaegan.evaluation.evaluate import Held, Rows, check_fits, pick
+from audio_vaegan.evaluation.held import Held, Rows, check_fits, codes, pick
 from audio_vaegan.evaluation.sweep import Meter, judged, listen, sweep
 from audio_vaegan.models.bundle import bundle_folder, load_bundle
 from audio_vaegan.models.level import READ
@@ -32,16 +32,6 @@ MOST_CODES = 20_000  # training clips that the prior and directions are fitted t
 MOST_ON_MAP = 800  # training clips on the map of timbres
 COLOURED_BY = ("instrument_family_str", "folder", "label", "kit")  # labels, the first that the store has
 BATCH = 256
-
-
-def codes(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float64]:
-    """Latents `[N, C + D]` of clips under their labels, read a batch at a time."""
-    parts = []
-    for some in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
-        labels = {n: torch.from_numpy(store.values(n, c.classes)[some]) for n, c in model.controls.items()}
-        audio = torch.from_numpy(store.read(some))
-        parts.append(model.encode_batch(audio, labels, torch.full((len(some),), audio.shape[1])).z)
-    return torch.cat(parts).double().numpy()
 
 
 def fit_controls(

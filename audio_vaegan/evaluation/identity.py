@@ -12,7 +12,8 @@ import torch
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.classifier import Notes, mels_of, of_store, train_and_test
-from audio_vaegan.evaluation.evaluate import SHIFTS, Held, Rows, check_fits
+from audio_vaegan.evaluation.evaluate import SHIFTS
+from audio_vaegan.evaluation.held import Held, Rows, check_fits
 from audio_vaegan.evaluation.pitch import mean_interval
 from audio_vaegan.sound_model import SoundModel
 

@@ -14,8 +14,7 @@ from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.control_table import show
 from audio_vaegan.evaluation.controls import clean, control_figures
-from audio_vaegan.evaluation.evaluate import Held, pick
-from audio_vaegan.evaluation.fit import codes
+from audio_vaegan.evaluation.held import Held, codes, pick
 from audio_vaegan.evaluation.sweep import STEPS, Edit, Meter, judged, listen, sweep
 from audio_vaegan.models.controls import Control
 from audio_vaegan.sound_model import Sound, SoundModel

@@ -185,11 +185,20 @@ def mean_interval(
     values: NDArray[np.float64], groups: Sequence[str] | NDArray[np.str_], resamples: int = 1000
 ) -> dict[str, float]:
     """The mean over values, and its 95 % interval (`low`, `high`) by bootstrap over the groups they belong to."""
+    low, high = np.percentile(mean_draws(values, groups, resamples), (2.5, 97.5))
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def mean_draws(
+    values: NDArray[np.float64], groups: Sequence[str] | NDArray[Any], resamples: int = 1000
+) -> NDArray[np.float64]:
+    """Means `[resamples]` of values `[N]` whose groups were drawn with replacement, with a fixed seed: two lists of
+    values of the same groups are drawn alike."""
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     draws = np.random.default_rng(0).integers(0, len(names), (resamples, len(names)))
-    low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), (2.5, 97.5))
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+    found: NDArray[np.float64] = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    return found
 
 
 def second_meter(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64] | None:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,13 @@ from matplotlib.figure import Figure
 from audio_vaegan.audio import write, write_recording
 from audio_vaegan.data.store import Store
 from audio_vaegan.evaluation import control_table as asked
-from audio_vaegan.evaluation import methods
-from audio_vaegan.evaluation.evaluate import Held, Measured, pick, table, to_json
+from audio_vaegan.evaluation import methods, set_table
+from audio_vaegan.evaluation.bias import bias_picture
+from audio_vaegan.evaluation.bias import describe as describe_bias
+from audio_vaegan.evaluation.evaluate import Measured, table, to_json
+from audio_vaegan.evaluation.health import describe as describe_health
+from audio_vaegan.evaluation.health import health_picture
+from audio_vaegan.evaluation.held import Held, spread
 from audio_vaegan.evaluation.pictures import curves, mel_grid, pitch_scatter
 from audio_vaegan.files import new_folder, write_atomic
 from audio_vaegan.sound_model import SoundModel
@@ -44,15 +48,16 @@ def write_report(
     figures: dict[str, Any],
     measured: dict[str, list[Measured]],
     out: Path,
-    metrics: Path | None = None,
+    records: list[dict[str, Any]],
+    files: dict[str, bytes],
     overwrite: bool = False,
-) -> Path:
-    """Write `report.html`, `report.json` and `audio/` into `out`. Returns the page's path."""
+) -> None:
+    """Write `report.html`, `report.json`, `audio/` and `files` into `out`; `records` are the lines of metrics.jsonl."""
     with new_folder(out, "report", overwrite) as folder:
         (folder / "audio").mkdir()
         blocks = [_examples(model, store, split, folder) for split in figures["splits"]]
         blocks.append(_samples(model, folder))
-        records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics else []
+        health, balance = figures["health"], figures["bias"]
         page = _page(
             name=model.recipe.name,
             hash=model.hash,
@@ -63,10 +68,16 @@ def write_report(
             scatter=_inline(_scatter(measured)),
             asked=control_section(figures["controls"], figures.get("methods")) if "controls" in figures else None,
             curves=_inline(curves(records, CURVES)) if records else "",
+            sets=set_table.blocks(figures["sets"]) if "sets" in figures else [],
+            health=describe_health(health),
+            health_picture=_inline(health_picture(health, records)),
+            bias=describe_bias(balance),
+            bias_picture=_inline(bias_picture(balance)),
         )
         write_atomic(folder / "report.html", page)
         write_atomic(folder / "report.json", to_json(figures))
-    return out / "report.html"
+        for name, data in files.items():
+            write_atomic(folder / name, data)
 
 
 def _inline(png: bytes) -> str:
@@ -147,7 +158,7 @@ def _asked_and_found(figures: dict[str, Any], name: str) -> bytes:
 
 def _examples(model: SoundModel, store: Store, split: str, folder: Path, count: int = 5) -> Sample:
     """Real, copied, reconstructed and re-pitched sounds, one clip a row, of different instruments where possible."""
-    held = Held(model, store, _spread(store, split, count))
+    held = Held(model, store, spread(store, split, count))
     columns = [
         ("real", held.mel, held.audio),
         (f"copy ({model.vocoder.name})", held.mel, model.vocode(held.mel)),
@@ -174,19 +185,6 @@ def _examples(model: SoundModel, store: Store, split: str, folder: Path, count: 
     pictures = [[m[i].numpy() for _, m, _ in columns] for i in range(len(held.names))]
     png = mel_grid(pictures, [t for t, _, _ in columns], held.names, model.recipe.mel)
     return Sample(f"Held-out sounds: {split}", _inline(png), rows)
-
-
-def _spread(store: Store, split: str, count: int) -> np.ndarray:
-    """Clips of a split: one from the middle of each of `count` groups, spread over the groups; more a group if few."""
-    clips = pick(store, split, None)
-    groups = store.column("group")[clips]
-    members = [clips[groups == g] for g in np.unique(groups)]
-    if len(members) >= count:
-        chosen = np.linspace(0, len(members) - 1, count).round().astype(int)
-        return np.array([members[i][len(members[i]) // 2] for i in chosen])
-    each = -(-count // len(members))
-    spread = [m[np.unique(np.linspace(0, len(m) - 1, each + 2).round().astype(int)[1:-1])] for m in members]
-    return np.concatenate(spread)[:count]
 
 
 def _samples(model: SoundModel, folder: Path, count: int = 6) -> Sample:

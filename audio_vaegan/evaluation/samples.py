@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audio_vaegan.audio import write
 from audio_vaegan.data.store import Store
-from audio_vaegan.evaluation.evaluate import Held, pick
+from audio_vaegan.evaluation.held import Held, pick
 from audio_vaegan.evaluation.pictures import mel_grid
 from audio_vaegan.files import write_atomic
 from audio_vaegan.mel import Mel

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio_vaegan.descriptors import JUDGED
-from audio_vaegan.evaluation.evaluate import Held
+from audio_vaegan.evaluation.held import Held
 from audio_vaegan.models.controls import Control
 from audio_vaegan.sound_model import Sound, SoundModel
 

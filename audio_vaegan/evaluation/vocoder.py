@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import jinja2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -15,14 +14,13 @@ from tqdm import tqdm
 from audio_vaegan.audio import write, write_recording
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation.distances import distances
 from audio_vaegan.evaluation.pictures import inline, mel_grid, sorted_curves, spectrogram_grid
 from audio_vaegan.evaluation.pitch import mean_interval, score
 from audio_vaegan.files import new_folder, write_atomic, write_json
-from audio_vaegan.losses import stft_distance
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.vocoder import GriffinLim, TrainedVocoder, Vocoder, multiply_adds
 
-RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window: Yamamoto et al. 2020, table 1
 ITERATIONS = 64  # of Griffin-Lim
 BATCH = 32
 SPLITS = {"held-out": ("test_instrument", "test_note"), "all": ("train", "test_instrument", "test_note")}
@@ -37,32 +35,6 @@ class Meter(Protocol):
     def measure(
         self, audio: NDArray[np.float32], sample_rate: int, name: str = "", fine: bool = False
     ) -> NDArray[np.float64]: ...
-
-
-def log_spectral_distance(
-    output: Tensor, target: Tensor, n_fft: int = 1024, hop: int = 256, floor: float = 1e-5
-) -> Tensor:
-    """Log-spectral distance in dB: of each frame the root mean square over bins of the difference of the two spectra in
-    dB, a mean over frames (Gray & Markel 1976, Distance measures for speech processing, the rms log spectral measure).
-
-    Magnitudes are relative to the sum of the Hann window, so that a sinusoid of amplitude 1 has 1/2; what lies below
-    `floor` (94 dB below such a sinusoid) counts as the floor. Shape: `[B, samples]` twice -> `[B]`.
-    """
-    window = torch.hann_window(n_fft, device=output.device) * (2 / n_fft)
-    a, b = (
-        20 * torch.stft(x.float(), n_fft, hop, n_fft, window, return_complex=True).abs().clamp_min(floor).log10()
-        for x in (output, target)
-    )
-    return (a - b).square().mean(dim=1).sqrt().mean(dim=1)
-
-
-def distances(output: Tensor, target: Tensor) -> dict[str, NDArray[np.float64]]:
-    """`stft` (losses.stft_distance) and `lsd` in dB of each clip, padding included: `[B, samples]` twice -> `[B]` each.
-    Clips shorter than the longest window are filled with silence."""
-    least = max(n_fft for n_fft, _, _ in RESOLUTIONS)
-    output, target = (F.pad(x, (0, max(0, least - x.shape[1]))) for x in (output, target))
-    stft = [float(stft_distance(a[None], b[None], RESOLUTIONS)) for a, b in zip(output, target, strict=True)]
-    return {"stft": np.array(stft), "lsd": log_spectral_distance(output, target).double().numpy()}
 
 
 def held(store: Store, split: str, most: int | None = None) -> Rows:

@@ -6,13 +6,14 @@ and discriminator is only told, because some objectives live with it. NaN always
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from audio_vaegan.config import Recipe
 
 STRIKES = 3
 GRACE = 200  # steps, and a quarter of the run, before a young average is held against it
+COLLAPSES = ("posterior", "silence", "duplicates")  # what no run recovers from by itself
 WINS, BLIND = 0.99, 0.52  # the discriminator's ranking of real above fake: always right, or as good as guessing
 
 
@@ -30,10 +31,16 @@ class Monitor:
         """What is wrong after `step` steps, in words: `terms` are the losses since the last look, `figures` those of
         the validation. Updates the strikes.
         """
-        if self.recipe.train.monitor == "off":
+        recipe = self.recipe
+        if recipe.train.monitor == "off":
             return []
-        young = step < max(GRACE, 0.25 * self.recipe.train.steps)
-        found = {} if young else self._dead(step, figures) | self._imbalance(step, terms)
+        young = step < max(GRACE, 0.25 * recipe.train.steps)
+        known = dict(figures)
+        if step <= recipe.loss.kl_warmup * recipe.train.steps:
+            known.pop("val_active", None)
+        if "ranking" in terms and self.judged(step - 1):
+            known["ranking"] = terms["ranking"]
+        found = {} if young else diagnose(recipe, known)
         self.strikes = {name: self.strikes.get(name, 0) + 1 for name in found}
         return [f"step {step}: {words}" for words in found.values()]
 
@@ -41,50 +48,49 @@ class Monitor:
         """The name of what stops the run now, or None. A run that is at its end is never stopped."""
         if self.recipe.train.monitor != "stop" or step >= self.recipe.train.steps:
             return None
-        deadly = ("posterior", "silence", "duplicates")
-        return next((name for name in deadly if self.strikes.get(name, 0) >= STRIKES), None)
+        return next((name for name in COLLAPSES if self.strikes.get(name, 0) >= STRIKES), None)
 
-    def _dead(self, step: int, figures: dict[str, float]) -> dict[str, str]:
-        found, loss = {}, self.recipe.loss
-        warm = step > loss.kl_warmup * self.recipe.train.steps
-        if warm and figures.get("val_active") == 0:
-            found["posterior"] = (
-                "posterior collapse: no timbre coordinate carries more than 0.1 nats, so that all sounds are decoded "
-                f"alike; lower --loss.kl (now {loss.kl:g}), or set --loss.free_bits 0.1"
-            )
-        silent = figures.get("val_silent", 0.0)
-        if silent >= 0.5:
-            found["silence"] = (
-                f"silent output: {silent:.0%} of sampled sounds lie 40 dB or more below the real ones; lower the "
-                "learning rates, or look at the real clips in the store: are they mostly silence?"
-            )
-        duplicates = figures.get("val_duplicates", 0.0)
-        if duplicates >= 0.5:
-            found["duplicates"] = (
-                f"mode collapse: {duplicates:.0%} of samples under the same controls are near-copies of another; set "
-                "--loss.diversity 0.1, lower --train.disc_learning_rate, or try --loss.gan wgan_gp"
-                if self.recipe.adversarial
-                else f"{duplicates:.0%} of samples under the same controls are near-copies of another: the timbre code "
-                f"is hardly used; lower --loss.kl (now {loss.kl:g})"
-            )
-        return found
 
-    def _imbalance(self, step: int, terms: dict[str, float]) -> dict[str, str]:
-        ranking = terms.get("ranking", math.nan)
-        if not self.judged(step - 1):
-            return {}
-        if ranking > WINS:
-            return {
-                "discriminator": f"the discriminator always wins (it ranks {ranking:.1%} of real clips above "
-                "fakes), and what always wins teaches little; lower --train.disc_learning_rate "
-                f"(now {self.recipe.train.disc_learning_rate:g}), or set --train.disc_rest_above 0.9"
-            }
-        if ranking < BLIND:
-            return {
-                "discriminator": f"the discriminator guesses (it ranks {ranking:.1%} of real clips above fakes); raise "
-                f"--train.disc_learning_rate (now {self.recipe.train.disc_learning_rate:g})"
-            }
-        return {}
+def diagnose(recipe: Recipe, figures: Mapping[str, float]) -> dict[str, str]:
+    """What is wrong with a model of a recipe, by name (`COLLAPSES`, or `discriminator`), in words with the mend.
+
+    `figures`: `val_active`, the timbre coordinates that carry more than 0.1 nats; `val_silent` and `val_duplicates`,
+    shares of samples (`validation.Validation`); `ranking`, the share of pairs that the discriminator ranks rightly
+    (`losses.ranking`). One that is left out, as of a network that there is not, is not judged.
+    """
+    found, loss, rate = {}, recipe.loss, f"{recipe.train.disc_learning_rate:g}"
+    if figures.get("val_active") == 0:
+        found["posterior"] = (
+            "posterior collapse: no timbre coordinate carries more than 0.1 nats, so that all sounds are decoded "
+            f"alike; lower --loss.kl (now {loss.kl:g}), or set --loss.free_bits 0.1"
+        )
+    silent = figures.get("val_silent", 0.0)
+    if silent >= 0.5:
+        found["silence"] = (
+            f"silent output: {silent:.0%} of sampled sounds lie 40 dB or more below the real ones; lower the "
+            "learning rates, or look at the real clips in the store: are they mostly silence?"
+        )
+    duplicates = figures.get("val_duplicates", 0.0)
+    if duplicates >= 0.5:
+        found["duplicates"] = (
+            f"mode collapse: {duplicates:.0%} of samples under the same controls are near-copies of another; set "
+            "--loss.diversity 0.1, lower --train.disc_learning_rate, or try --loss.gan wgan_gp"
+            if recipe.adversarial
+            else f"{duplicates:.0%} of samples under the same controls are near-copies of another: the timbre code "
+            f"is hardly used; lower --loss.kl (now {loss.kl:g})"
+        )
+    ranking = figures.get("ranking", math.nan)
+    if ranking > WINS:
+        found["discriminator"] = (
+            f"the discriminator always wins (it ranks {ranking:.1%} of real clips above fakes), and what always wins "
+            f"teaches little; lower --train.disc_learning_rate (now {rate}), or set --train.disc_rest_above 0.9"
+        )
+    elif ranking < BLIND:
+        found["discriminator"] = (
+            f"the discriminator guesses (it ranks {ranking:.1%} of real clips above fakes); raise "
+            f"--train.disc_learning_rate (now {rate})"
+        )
+    return found
 
 
 def not_finite(terms: dict[str, float]) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from audio_vaegan import losses
-from audio_vaegan.config import Recipe
+from audio_vaegan.config import MelConfig, Recipe
 from audio_vaegan.data.batches import Clips, frame_mask
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.controls import Control
@@ -54,14 +54,12 @@ class Validation:
         if len(real) > 1:
             distance = losses.kernel_distance(losses.mel_statistics(fake), losses.mel_statistics(real))
             figures["val_samples"] = float(distance)
-        figures["val_silent"] = float(
-            (self._peak(fake, net) < self._peak(real, net).median() - SILENT_DB).float().mean()
-        )
+        figures["val_silent"] = silent_share(net.denormalise(fake), net.denormalise(real), self.recipe.mel)
         middle = int(torch.linalg.vector_norm(controls, dim=1).argmin()) if len(self.controls) else 0
         alike = (t[middle : middle + 1].expand(TIMBRES, -1) for t in (controls, defined))
-        near = _nearest(net.generator(timbre[len(real) :], *alike))
+        tried = net.generator(timbre[len(real) :], *alike)
         if len(real) > 1:
-            figures["val_duplicates"] = float((near < NEAR * _nearest(real).median()).float().mean())
+            figures["val_duplicates"] = near_copies(tried, real)
         return {k: round(v, 6) for k, v in figures.items()}
 
     def _read(self, clips: Clips, net: VaeGan, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -71,14 +69,25 @@ class Validation:
         mask = frame_mask(length.to(device), mel.shape[-1], self.recipe.mel.hop_length)
         return mel, net.standardise(values).nan_to_num(0.0), ~values.isnan(), mask
 
-    def _peak(self, mel: Tensor, net: VaeGan) -> Tensor:
-        """Level of the loudest band of a clip in dB: `[B, n_mels, T]` -> `[B]`."""
-        decibels = 20 / np.log(10) if self.recipe.mel.log == "ln" else 20.0
-        return net.denormalise(mel).flatten(1).amax(dim=1) * float(decibels) / self.recipe.mel.power
+
+def silent_share(log_mel: Tensor, real: Tensor, config: MelConfig) -> float:
+    """Share of sounds whose loudest band lies 40 dB or more below that of the median real clip: log-mels
+    `[B, n_mels, T]`, `[N, n_mels, T]`.
+    """
+    decibel = float(20 / np.log(10) if config.log == "ln" else 20.0)
+    peak, usual = (x.flatten(1).amax(dim=1) * decibel / config.power for x in (log_mel, real))
+    return float((peak < usual.median() - SILENT_DB).float().mean())
 
 
-def _nearest(mel: Tensor) -> Tensor:
-    """Root mean square distance of each clip to its nearest other one: `[B, ...]` -> `[B]`."""
+def near_copies(mel: Tensor, real: Tensor) -> float:
+    """Share of sounds that lie nearer to another one than a tenth of the median distance of a real clip from its
+    nearest neighbour: mels of one kind `[B, n_mels, T]`, `[N, n_mels, T]`, N > 1.
+    """
+    near, usual = (rms_distance(x).fill_diagonal_(torch.inf).amin(dim=1) for x in (mel, real))
+    return float((near < NEAR * usual.median()).float().mean())
+
+
+def rms_distance(mel: Tensor) -> Tensor:
+    """Root mean square difference of every two clips: `[B, ...]` -> `[B, B]`."""
     flat = mel.flatten(1)
-    distance = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
-    return distance.fill_diagonal_(torch.inf).amin(dim=1)
+    return torch.cdist(flat, flat) / flat.shape[1] ** 0.5

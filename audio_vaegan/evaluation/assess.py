@@ -1,0 +1,135 @@
+"""A whole evaluation of one model: every figure, the report, and what its intervals were drawn from.
+
+REPORT/report.html           to look at and listen to
+       report.json           every figure
+       draws.safetensors     resampled means of the figures, by which two reports are compared
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation.balance import balance_of_store
+from audio_vaegan.evaluation.bias import bias
+from audio_vaegan.evaluation.controls import evaluate_controls
+from audio_vaegan.evaluation.embeddings import open_embedding
+from audio_vaegan.evaluation.evaluate import CLIPS, Measured, evaluate
+from audio_vaegan.evaluation.health import training_health
+from audio_vaegan.evaluation.held import check_fits
+from audio_vaegan.evaluation.identity import check_identity, same_instrument
+from audio_vaegan.evaluation.methods import compare_methods
+from audio_vaegan.evaluation.metrics import RESAMPLES
+from audio_vaegan.evaluation.pitch import WITHIN, Judge, mean_draws
+from audio_vaegan.evaluation.report import write_report
+from audio_vaegan.evaluation.sets import FEWEST, SOUNDS, Draws, choose, measure_sets
+from audio_vaegan.evaluation.trained_judge import judge_of
+from audio_vaegan.files import check_out_folder, read_json
+from audio_vaegan.sound_model import SoundModel
+
+Say = Callable[[str], None]
+DRAWS = "draws.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and on how many sounds."""
+
+    clips: int = CLIPS  # a split, whose pitch pYIN judges
+    samples: int = 128
+    sounds: int = SOUNDS  # in each of the sets
+    controls: bool = False
+    methods: bool = False
+    identity: str | None = None
+    judge: Path | None = None
+    embedding: str | None = None
+    vocoder: str = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.clips, self.samples) < 1:
+            raise UserError("--samples and --clips must be at least 1")
+        if self.sounds < FEWEST:
+            raise UserError(f"--sounds must be at least {FEWEST}")
+        if self.methods and not self.controls:
+            raise UserError("--methods goes with --controls")
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+
+def assess(
+    path: Path, store: Store, options: Options, out: Path, overwrite: bool = False, say: Say = print
+) -> dict[str, Any]:
+    """Measure a model on a store and write the report into the new folder `out`. Returns the figures."""
+    model = SoundModel.from_pretrained(path, vocoder=options.vocoder)
+    check_fits(model, store)
+    check_out_folder(out, "report", overwrite)
+    if options.identity:
+        check_identity(model, store, options.identity)
+    embedding = open_embedding(options.embedding) if options.embedding else None
+    metrics = path / "metrics.jsonl"
+    records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
+    figures, measured = evaluate(model, store, options.clips, options.samples, say)
+    draws = pitch_draws(measured)
+    figures["asked"] = options.to_json()
+    try:
+        choose(store, options.sounds)
+    except UserError as e:
+        say(f"no sets are compared: {e}")
+    else:
+        judge = judge_of(store, options.judge, say)
+        figures["sets"], own = measure_sets(model, store, judge, embedding, options.sounds, say)
+        draws |= own
+    figures["health"] = training_health(model, store, records)
+    figures["bias"] = bias(balance_of_store(store, "train"), None)
+    if options.controls:
+        with Judge() as ears:
+            few = options.clips
+            figures["controls"] = evaluate_controls(model, store, clips=few, judge=ears, samples=options.samples)
+            if options.methods:
+                figures["methods"] = compare_methods(model, store, clips=few, judge=ears)
+    if options.identity:
+        figures["identity"] = same_instrument(model, store, options.identity, say=say)
+    files = {DRAWS: save({k: v.astype(np.float32) for k, v in draws.items()})}
+    write_report(model, store, figures, measured, out, records, files, overwrite)
+    return figures
+
+
+def assess_once(path: Path, store: Store, options: Options, out: Path, say: Say = print) -> None:
+    """`assess`, unless `out` already holds its report of this very model, store and options."""
+    if (out / "report.json").is_file():
+        there = read_json(out / "report.json", "--out")
+        model = SoundModel.from_pretrained(path, vocoder=options.vocoder)
+        same = (there.get("model_hash"), there.get("vocoder"), there.get("store"), there.get("asked"))
+        if same == (model.hash, model.vocoder_title, store.content_hash, options.to_json()):
+            say(f"{out}: already there")
+            return
+    assess(path, store, options, out, overwrite=True, say=say)
+
+
+def pitch_draws(measured: dict[str, list[Measured]]) -> Draws:
+    """Of each set of sounds the resampled share within 50 cents, in percent: `split/name/within` -> `[R]`."""
+    draws: Draws = {}
+    for split, lines in measured.items():
+        for m in lines:
+            if m.allowed.any():
+                error = 100 * np.abs(np.nan_to_num(m.found - m.asked, nan=np.inf))[m.allowed]
+                groups = np.asarray(m.groups)[m.allowed]
+                draws[f"{split}/{m.name}/within"] = mean_draws(np.where(error <= WITHIN, 100.0, 0.0), groups, RESAMPLES)
+    return draws
+
+
+def read_report(folder: Path) -> tuple[dict[str, Any], Draws]:
+    """The figures and the draws of a report. Raises UserError in one line if it is none."""
+    figures = read_json(folder / "report.json", f"report {folder}")
+    try:
+        return figures, load((folder / DRAWS).read_bytes())
+    except (OSError, SafetensorError) as e:
+        raise UserError(f"report {folder}: {DRAWS} cannot be read ({e}); evaluate that model again") from None

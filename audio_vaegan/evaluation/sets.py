@@ -1,0 +1,243 @@
+"""Sets of sounds against the sounds that a model was trained on, on four rungs: real, copied by the vocoder,
+reconstructed, sampled. What a figure gains from one rung to the next names the stage at fault.
+
+`reference`: sounds of `train`. Every set has as many sounds as the reference, none of them twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation import metrics
+from audio_vaegan.evaluation.distances import pair_distances
+from audio_vaegan.evaluation.embeddings import Embedding
+from audio_vaegan.evaluation.held import Held, Rows
+from audio_vaegan.evaluation.novelty import novelty
+from audio_vaegan.evaluation.pitch import mean_draws
+from audio_vaegan.evaluation.trained_judge import TrainedJudge
+from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.fingerprints import prints_of
+
+SOUNDS = 1000  # in a set, if the store has as many
+FEWEST = 20
+BATCH = 32
+REAL, HELD, COPY, RECONSTRUCTED, SAMPLED = "real", "real, held out", "copy", "reconstructed", "sampled"
+ANOTHER = "another real sound"
+Values = dict[str, NDArray[np.float64]]
+Draws = dict[str, NDArray[np.float64]]
+Batches = Iterable[tuple[Tensor, Tensor | None]]  # audio [B, samples], and what it should be
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What is kept of a set of N sounds: the embedding `[N, d]`, what the judge says of the pitch `[N, notes]`, the
+    pitch asked for `[N]` (NaN: none), the group of each `[N]`, prints `[N, 192]`, distances to what each should be."""
+
+    features: NDArray[np.float32]
+    pitch: NDArray[np.float32] | None
+    asked: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    prints: Tensor
+    pairs: Values
+
+
+def measure_sets(
+    model: SoundModel,
+    store: Store,
+    judge: TrainedJudge,
+    embedding: Embedding | None = None,
+    most: int = SOUNDS,
+    say: Callable[[str], None] = print,
+) -> tuple[dict[str, Any], Draws]:
+    """The figures of the four rungs as JSON, and what their intervals were taken from, `rung/figure` -> `[R]`.
+
+    `embedding` takes the place of the judge's features in KAD, FAD, precision and the like; pitch is always the
+    judge's. At most `most` sounds a set.
+    """
+    reference, other, held = choose(store, most)
+    say(f"sets of {len(reference)} sounds: real, copied, reconstructed, sampled ...")
+    ears = _Ears(model, judge, embedding or judge)
+    groups = _group_numbers(store)
+    column = store.column("pitch").astype(np.float64)
+    like = _like(column[reference], column[held])
+    heard = {
+        "reference": ears.hear("reference", _real(store, reference), column[reference], groups[reference]),
+        REAL: ears.hear(REAL, _real(store, other), column[other], groups[other]) if len(other) else None,
+        ANOTHER: ears.hear(ANOTHER, _real(store, reference[like], held), column[held], groups[held]),
+        HELD: ears.hear(HELD, _real(store, held), column[held], groups[held]),
+    }
+    rungs: dict[str, Callable[[Rows], Iterator[tuple[Tensor, Tensor | None]]]] = {COPY: partial(_copies, model, store)}
+    if model.encodes:
+        rungs[RECONSTRUCTED] = partial(_reconstructions, model, store)
+    for name, make in rungs.items():
+        heard[name] = ears.hear(name, make(held), column[held], groups[held])
+    asked = column[reference] if "pitch" in model.controls else np.full(len(reference), np.nan)
+    heard[SAMPLED] = ears.hear(SAMPLED, _samples(model, asked), asked, -1 - np.arange(len(asked)))
+    return _figures({k: h for k, h in heard.items() if h is not None}, store, ears, judge)
+
+
+def choose(store: Store, most: int = SOUNDS) -> tuple[Rows, Rows, Rows]:
+    """The clips of the reference, of as many other training clips, and of as many held-out ones (of `test_instrument`;
+    of `test_note` where no instrument is held out); no sound twice. No other training clips where there are not enough.
+
+    Raises UserError where there are fewer than 20 of one.
+    """
+    first = store.column("copy_of") == store.column("source")
+
+    def shuffled(split: str) -> Rows:
+        rows = store.split(split)
+        return np.random.default_rng(0).permutation(rows[first[rows]])
+
+    train, held = shuffled("train"), shuffled("test_instrument")
+    held = held if len(held) >= FEWEST else shuffled("test_note")
+    n = min(len(train), len(held), most)
+    if n < FEWEST:
+        raise UserError(
+            f"--store {store.path}: {len(train)} training and {len(held)} held-out sounds that differ; sets of at "
+            f"least {FEWEST} each are compared (prepare it with a larger --data.test_instruments or --data.test_notes)"
+        )
+    other = train[n : 2 * n]
+    return np.sort(train[:n]), np.sort(other if len(other) == n else other[:0]), np.sort(held[:n])
+
+
+def _group_numbers(store: Store) -> NDArray[np.int64]:
+    return np.unique(store.column("group").astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _like(reference: NDArray[np.float64], held: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each held-out clip a clip of the reference of the nearest pitch, one of them at random `[N]`."""
+    order = np.random.default_rng(1).permutation(len(reference))
+    known = np.nan_to_num(reference[order], nan=1e3)
+    own = np.nan_to_num(held, nan=1e3)
+    return order[[int(np.abs(known - p).argmin()) for p in own]]
+
+
+class _Ears:
+    """What hears every set: the judge, the embedding, prints and distances; a batch of audio at a time."""
+
+    def __init__(self, model: SoundModel, judge: TrainedJudge, embedding: Embedding) -> None:
+        self.judge, self.embedding, self.mel = judge, embedding, model.cpu_mel
+
+    @torch.inference_mode()
+    def hear(self, name: str, batches: Batches, asked: NDArray[np.float64], groups: NDArray[np.int64]) -> Heard:
+        rate = self.mel.config.sample_rate
+        features, pitch, prints, pairs = [], [], [], []
+        with tqdm(total=len(asked), desc=name, unit="sound", leave=False) as bar:
+            for audio, target in batches:
+                heard = self.judge.hear(audio)
+                own = self.embedding is self.judge
+                features.append(heard.features if own else self.embedding.features(audio, rate))
+                pitch.append(heard.pitch)
+                prints.append(prints_of(audio, self.mel))
+                if target is not None:
+                    mels = self.mel(audio), self.mel(target)
+                    pairs.append(pair_distances(audio, target, mels, self.mel.config))
+                bar.update(len(audio))
+        return Heard(
+            torch.cat(features).numpy(),
+            None if pitch[0] is None else torch.cat([p for p in pitch if p is not None]).numpy(),
+            asked,
+            groups,
+            torch.cat(prints),
+            {k: np.concatenate([p[k] for p in pairs]) for k in pairs[0]} if pairs else {},
+        )
+
+
+def _parts(rows: Rows) -> Iterator[Rows]:
+    return (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
+
+
+def _real(store: Store, rows: Rows, targets: Rows | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for i in range(0, len(rows), BATCH):
+        target = None if targets is None else torch.from_numpy(store.read(targets[i : i + BATCH]))
+        yield torch.from_numpy(store.read(rows[i : i + BATCH])), target
+
+
+def _copies(model: SoundModel, store: Store, rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for part in _parts(rows):
+        audio = torch.from_numpy(store.read(part))
+        yield model.vocode(model.log_mel(audio)), audio
+
+
+def _reconstructions(model: SoundModel, store: Store, rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for part in _parts(rows):
+        held = Held(model, store, part)
+        yield model.decode(held.sound).audio, held.audio
+
+
+def _samples(model: SoundModel, asked: NDArray[np.float64]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Sounds from the model's prior, at the pitches of real ones; where a pitch is not known, or lies outside the
+    trained range, the nearest that can be asked for."""
+    for i in range(0, len(asked), BATCH):
+        items = range(i, min(i + BATCH, len(asked)))
+        given: dict[str, Any] = {}
+        if "pitch" in model.controls:
+            control = model.controls["pitch"]
+            middle = (control.low + control.high) / 2
+            given["pitch"] = np.nan_to_num(asked[items.start : items.stop], nan=middle).clip(control.low, control.high)
+        yield model.sample(len(items), items=items, seed=0, **given).audio, None
+
+
+def _figures(heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJudge) -> tuple[dict[str, Any], Draws]:
+    reference = heard.pop("reference")
+    another = heard.pop(ANOTHER)
+    width, draws = metrics.bandwidth_of(reference.features), {}
+    rungs: dict[str, dict[str, Any]] = {}
+    for name, h in tqdm(heard.items(), desc="figures", unit="set", leave=False):
+        kad = metrics.kernel_audio_distance(reference.features, h.features, width, (reference.groups, h.groups))
+        draws[f"{name}/kad"] = kad.draws
+        rungs[name] = {
+            "n": len(h.features),
+            "kad": _interval(kad.value, kad.draws),
+            "fad": metrics.frechet_audio_distance(reference.features, h.features),
+            "fad_infinity": metrics.fad_infinity(reference.features, h.features),
+            **metrics.precision_recall(reference.features, h.features),
+            "different_bins": metrics.different_bins(reference.features, h.features),
+            "diversity": metrics.diversity(h.features) / metrics.diversity(reference.features),
+        }
+        if h.pitch is not None:
+            rungs[name] |= {
+                "pitch_entropy": metrics.pitch_entropy(h.pitch),
+                "inception_score": metrics.inception_score(h.pitch),
+            }
+            known = np.isfinite(h.asked)
+            for kind, hits in metrics.class_hits(h.pitch, h.asked, judge.notes).items() if known.any() else ():
+                rungs[name][f"pitch_{kind}"] = _mean(f"{name}/pitch_{kind}", hits, h.groups[known], draws)
+    pairs = {
+        name: {k: _mean(f"{name}/{k}", v, h.groups, draws) for k, v in h.pairs.items()}
+        for name, h in {ANOTHER: another, **heard}.items()
+        if h.pairs
+    }
+    figures = {
+        "embedding": ears.embedding.name,
+        "notes": list(dict.fromkeys([ears.embedding.note, judge.note])),
+        "reference": {"split": "train", "n": len(reference.features), "groups": len(np.unique(reference.groups))},
+        "held_out": {"n": len(another.features), "groups": len(np.unique(another.groups))},
+        "rungs": rungs,
+        "pairs": pairs,
+        "novelty": novelty(store, {name: heard[name].prints for name in (HELD, SAMPLED)}),
+    }
+    return figures, draws
+
+
+def _interval(value: float, draws: NDArray[np.float64]) -> dict[str, float]:
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _mean(key: str, values: NDArray[np.float64], groups: NDArray[np.int64], draws: Draws) -> dict[str, Any] | None:
+    """The mean of the values that are known, with its interval; its draws go into `draws` by their key."""
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    draws[key] = mean_draws(values[known], groups[known], metrics.RESAMPLES)
+    return {**_interval(float(values[known].mean()), draws[key]), "n": int(known.sum())}

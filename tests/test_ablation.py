@@ -1,0 +1,84 @@
+"""Ablations: runs that differ in a few lines, trained, measured and compared by one command that can be repeated."""
+
+import json
+
+import pytest
+import yaml
+from conftest import ROOT, TINY, cli, one_line
+
+from audio_vaegan.ablation import read_spec
+from audio_vaegan.errors import UserError
+
+
+@pytest.fixture
+def spec(tmp_path):
+    recipe = yaml.safe_load(TINY)
+    recipe["train"] |= {"steps": 4, "monitor": "warn"}
+    path = tmp_path / "spec.yaml"
+    runs = {"vae": {"objective": "vae"}, "no_pitch": {"objective": "vae", "model": {"controls": []}}}
+    path.write_text(yaml.safe_dump({"recipe": recipe, "runs": runs}, sort_keys=False))
+    return path
+
+
+def test_the_ablation_of_the_recipes_is_the_papers_family_on_one_recipe():
+    runs = read_spec(ROOT / "recipes" / "ablation.yaml")
+    assert [(r.objective, r.routing, r.model.controls) for r in runs.values()] == [
+        ("vae", "larsen", ("pitch",)),
+        ("vae_disl", "larsen", ("pitch",)),
+        ("gan", "larsen", ("pitch",)),
+        ("vaegan", "larsen", ("pitch",)),
+        ("vaegan", "joint", ("pitch",)),
+        ("vaegan", "larsen", ()),
+    ]
+    own = {"objective": True, "routing": True, "name": True, "model": {"controls"}, "train": {"steps"}}
+    alike = [r.model_dump(exclude=own) for r in runs.values()]
+    assert all(a == alike[0] for a in alike)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("recipe: {}\nruns: {a: {objective: vae}}", "two runs or more"),
+        ("runs: {a: {}, b: {}}", "needs `recipe:`, `runs:`"),
+        ("recipe: {}\nruns: {a: {}, b: {}}\nmore: 1", "and nothing else"),
+        ("recipe: {}\nruns: {a: {}, ../b: {}}", "letters, digits"),
+        ("recipe: {}\nruns: {a: {}, b: 3}", "run b: expected"),
+        ("recipe: {}\nruns: {a: {}, b: {objektive: vae}}", "run b"),
+        ("recipe: {}\nruns: {a: {}, b: {train: {steps: -1}}}", "train.steps"),
+    ],
+)
+def test_a_mistake_in_a_spec_is_one_line(tmp_path, text, says):
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(UserError) as e:
+        read_spec(tmp_path / "spec.yaml")
+    assert says in str(e.value) and "\n" not in str(e.value)
+
+
+def test_an_ablation_trains_measures_and_compares_and_does_nothing_twice(spec, tiny_store, tmp_path):
+    out = tmp_path / "out"
+    words = ("ablation", spec, "--store", tiny_store, "--out", out)
+    done = cli(*words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "results" / "compare.json").read_text())
+    assert found["runs"] == ["vae", "no_pitch"]
+    rows = {(r["group"], r["title"]): r for r in found["rows"]}
+    edits = rows[("all edits, test_note", "pitch within 50 cents, %")]
+    assert set(edits["values"]) == {"vae", "no_pitch"} and edits["values"]["no_pitch"] is not None
+    assert edits["differences"]["no_pitch"]["low"] <= edits["differences"]["no_pitch"]["value"]
+    assert rows[("sampled", "pitch within 50 cents, %")]["values"]["no_pitch"] is None  # none can be asked for
+    page = (out / "results" / "compare.html").read_text()
+    assert 'href="no_pitch/report.html"' in page and page.count("data:image/png") == 2 and "AI-generated" in page
+    assert (out / "results" / "no_pitch" / "report.html").is_file()
+    assert "| `vae` | `no_pitch` |" in (out / "results" / "compare.md").read_text()
+    report = json.loads((out / "results" / "no_pitch" / "report.json").read_text())
+    assert report["moved_by"] == "direction" and report["samples"] is None
+    # Again: nothing is trained or measured, and the table is the same.
+    before = (out / "vae" / "bundle" / "vaegan.safetensors").stat().st_mtime_ns
+    again = cli(*words)
+    assert again.returncode == 0 and again.stdout.count("already there") == 4
+    assert (out / "vae" / "bundle" / "vaegan.safetensors").stat().st_mtime_ns == before
+    assert json.loads((out / "results" / "compare.json").read_text()) == found
+    # Another spec under the same name is not mixed in.
+    spec.write_text(spec.read_text().replace("steps: 4", "steps: 5"))
+    assert "another recipe" in one_line(cli(*words))
+    assert "another kind" in one_line(cli("ablation", spec, "--store", tiny_store, "--out", tiny_store))
