@@ -132,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--label", help="the label that names instruments; instrument_str, instrument, class or folder if left out"
     )
-    p.add_argument("--steps", type=int, default=1500, help="of 64 sounds")
+    p.add_argument("--steps", type=int, default=1000, help="of 64 sounds")
     p.add_argument("--seed", type=int, default=0, help="same seed, same judge")
     p.add_argument("--out", type=Path, help="a new folder (default: STORE.judge, where evaluate looks)")
     p.add_argument("--overwrite", action="store_true", help="replace a judge that is there")

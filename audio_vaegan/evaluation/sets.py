@@ -193,12 +193,13 @@ def _figures(heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJ
     width, draws = metrics.bandwidth_of(reference.features), {}
     rungs: dict[str, dict[str, Any]] = {}
     for name, h in tqdm(heard.items(), desc="figures", unit="set", leave=False):
+        enough = len(h.features) > h.features.shape[1]  # else the covariance is none
         kad = metrics.kernel_audio_distance(reference.features, h.features, width, (reference.groups, h.groups))
         draws[f"{name}/kad"] = kad.draws
         rungs[name] = {
             "n": len(h.features),
             "kad": _interval(kad.value, kad.draws),
-            "fad": metrics.frechet_audio_distance(reference.features, h.features),
+            "fad": metrics.frechet_audio_distance(reference.features, h.features) if enough else None,
             "fad_infinity": metrics.fad_infinity(reference.features, h.features),
             **metrics.precision_recall(reference.features, h.features),
             "different_bins": metrics.different_bins(reference.features, h.features),

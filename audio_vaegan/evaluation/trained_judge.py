@@ -32,9 +32,9 @@ from audio_vaegan.mel import Mel
 KIND, VERSION = "judge", 1
 LABELS = ("instrument_str", "instrument", "class", "folder")  # the first of them that the clips have names instruments
 QUALITIES = ("brightness", "noisiness", "attack", "decay")  # descriptors that are learned besides: they need no label
-STEPS, BATCH, SEED = 1500, 64, 0
+STEPS, BATCH, SEED = 1000, 64, 0
 LEARNING_RATE, WARM_UP = 2e-3, 50
-WIDTHS, FEATURES = (32, 64, 128, 128), 128
+WIDTHS, FEATURES = (16, 32, 64, 96), 128
 QUALITY = 0.5  # weight of the descriptors' error beside each cross-entropy
 MOST = 2000  # clips of a split that it is tested on
 
