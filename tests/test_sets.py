@@ -141,9 +141,10 @@ def measured(many, judge, tiny_run):
 
 def test_the_rungs_go_down_from_real_to_sampled(measured, many, judge, tiny_run):
     """A model of twelve steps: what is real is nearest, what it samples is far, and copies are between."""
-    figures, draws = measured
+    figures, draws, picture = measured
     rungs = figures["rungs"]
     assert list(rungs) == ["real", "real, held out", "copy", "reconstructed", "sampled"]
+    assert picture.startswith(b"\x89PNG")
     assert rungs["real"]["kad"]["low"] <= rungs["real"]["kad"]["value"] < rungs["sampled"]["kad"]["value"]
     assert rungs["real"]["fad"] < rungs["sampled"]["fad"]
     assert rungs["real"]["pitch_exact"]["value"] > 60 > rungs["sampled"]["pitch_exact"]["value"]
@@ -160,7 +161,7 @@ def test_the_rungs_go_down_from_real_to_sampled(measured, many, judge, tiny_run)
 
 
 def test_a_second_measurement_gives_the_same_digits(measured, many, judge, tiny_run):
-    again, draws = measure_sets(SoundModel.from_pretrained(tiny_run), many, judge, most=24, say=lambda line: None)
+    again, draws, _ = measure_sets(SoundModel.from_pretrained(tiny_run), many, judge, most=24, say=lambda line: None)
     assert json.dumps(again) == json.dumps(measured[0])
     assert all((draws[k] == v).all() for k, v in measured[1].items())
 
@@ -172,7 +173,7 @@ def test_another_embedding_takes_the_place_of_the_judges(measured, many, judge, 
         def features(self, audio, sample_rate):
             return torch.stack([audio.square().mean(1).add(1e-9).log(), audio.abs().amax(1)], dim=1)
 
-    figures, _ = measure_sets(
+    figures, *_ = measure_sets(
         SoundModel.from_pretrained(tiny_run), many, judge, Loudness(), most=24, say=lambda line: None
     )
     assert figures["embedding"] == "level" and figures["notes"] == ["only a level", judge.note]
@@ -208,7 +209,7 @@ def test_training_sounds_are_called_copies_and_twins_duplicates(many):
 
 
 def test_two_reports_are_compared_with_the_interval_of_their_difference(measured):
-    figures, draws = measured
+    figures, draws, _ = measured
     report = {"store": "s", "asked": {}, "sets": figures, "splits": {}, "samples": None}
     worse = json.loads(json.dumps(report))
     worse["sets"]["pairs"]["reconstructed"]["lsd"]["value"] += 1
@@ -228,6 +229,6 @@ def test_two_reports_are_compared_with_the_interval_of_their_difference(measured
 def test_a_gan_is_measured_by_its_samples_alone(many, judge, tiny_run):
     model = SoundModel.from_pretrained(tiny_run)
     model.vaegan.encoder = None
-    figures, _ = measure_sets(model, many, judge, most=24, say=lambda line: None)
+    figures, *_ = measure_sets(model, many, judge, most=24, say=lambda line: None)
     assert list(figures["rungs"]) == ["real", "real, held out", "copy", "sampled"] and sets.SAMPLED in figures["rungs"]
     assert "reconstructed" not in figures["pairs"]

@@ -77,15 +77,18 @@ def assess(
     metrics = path / "metrics.jsonl"
     records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
     figures, measured = evaluate(model, store, options.clips, options.samples, say)
-    draws = pitch_draws(measured)
+    draws, sets_picture = pitch_draws(measured), b""
     figures["asked"] = options.to_json()
+    recipe = model.recipe
+    figures["trained"] = {"objective": recipe.objective, "routing": recipe.routing, "controls": list(model.controls)}
+    figures["trained"] |= {k: v for k, v in model.bundle.about.items() if k != "store"}
     try:
         choose(store, options.sounds)
     except UserError as e:
         say(f"no sets are compared: {e}")
     else:
         judge = judge_of(store, options.judge, say)
-        figures["sets"], own = measure_sets(model, store, judge, embedding, options.sounds, say)
+        figures["sets"], own, sets_picture = measure_sets(model, store, judge, embedding, options.sounds, say)
         draws |= own
     figures["health"] = training_health(model, store, records)
     figures["bias"] = bias(balance_of_store(store, "train"), None)
@@ -98,7 +101,7 @@ def assess(
     if options.identity:
         figures["identity"] = same_instrument(model, store, options.identity, say=say)
     files = {DRAWS: save({k: v.astype(np.float32) for k, v in draws.items()})}
-    write_report(model, store, figures, measured, out, records, files, overwrite)
+    write_report(model, store, figures, measured, out, records, files, sets_picture, overwrite)
     return figures
 
 

@@ -130,6 +130,30 @@ def curves(records: Sequence[dict[str, Any]], panels: Mapping[str, Sequence[str]
     return _png(figure)
 
 
+def rungs(values: Mapping[str, Mapping[str, float]], title: str, points: Mapping[str, NDArray[np.floating]]) -> bytes:
+    """Left, a figure of each rung (`value`, `low`, `high`) with its interval; then a panel a rung with its `points`
+    `[N, 2]` over those of the first, in grey."""
+    reference, *names = points
+    figure = Figure(figsize=(3.4 + 2.2 * len(names), 2.6), dpi=80, layout="constrained")
+    first, *panels = figure.subplots(1, 1 + len(names), width_ratios=[1.5, *[1] * len(names)])
+    for i, (name, v) in enumerate(values.items()):
+        first.plot([v["low"], v["high"]], [i, i], color="0.5")
+        first.plot(v["value"], i, "o", color="C0", markersize=4)
+        first.text(v["high"], i, f" {name}", fontsize=7, va="center", parse_math=False)
+    first.set_yticks([])
+    first.set_ylim(len(values) - 0.5, -0.5)
+    first.set_title(title, fontsize=9)
+    first.margins(x=0.25)
+    for ax, name in zip(panels, names, strict=True):
+        for x, y, color in ((*points[reference].T, "0.75"), (*points[name].T, "C0")):
+            ax.plot(x, y, ".", markersize=2, color=color, alpha=0.6)
+        ax.set_title(name, fontsize=9, parse_math=False)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    first.tick_params(labelsize=7)
+    return _png(figure)
+
+
 def pitch_scatter(panels: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> bytes:
     """Asked (x) against measured (y) pitch in MIDI semitones; a band of 50 cents around the diagonal."""
     panels = {t: (a[np.isfinite(a)], m[np.isfinite(a)]) for t, (a, m) in panels.items() if np.isfinite(a).any()}

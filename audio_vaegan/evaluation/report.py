@@ -50,9 +50,11 @@ def write_report(
     out: Path,
     records: list[dict[str, Any]],
     files: dict[str, bytes],
+    sets_picture: bytes = b"",
     overwrite: bool = False,
 ) -> None:
-    """Write `report.html`, `report.json`, `audio/` and `files` into `out`; `records` are the lines of metrics.jsonl."""
+    """Write `report.html`, `report.json`, `audio/` and `files` into `out`; `records` are the lines of metrics.jsonl,
+    `sets_picture` that of `measure_sets`."""
     with new_folder(out, "report", overwrite) as folder:
         (folder / "audio").mkdir()
         blocks = [_examples(model, store, split, folder) for split in figures["splits"]]
@@ -69,6 +71,7 @@ def write_report(
             asked=control_section(figures["controls"], figures.get("methods")) if "controls" in figures else None,
             curves=_inline(curves(records, CURVES)) if records else "",
             sets=set_table.blocks(figures["sets"]) if "sets" in figures else [],
+            sets_picture=_inline(sets_picture) if sets_picture else "",
             health=describe_health(health),
             health_picture=_inline(health_picture(health, records)),
             bias=describe_bias(balance),

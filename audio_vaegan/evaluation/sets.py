@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from audio_vaegan.evaluation.distances import pair_distances
 from audio_vaegan.evaluation.embeddings import Embedding
 from audio_vaegan.evaluation.held import Held, Rows
 from audio_vaegan.evaluation.novelty import novelty
+from audio_vaegan.evaluation.pictures import rungs as rungs_picture
 from audio_vaegan.evaluation.pitch import mean_draws
 from audio_vaegan.evaluation.trained_judge import TrainedJudge
 from audio_vaegan.sound_model import SoundModel
@@ -29,6 +31,7 @@ from audio_vaegan.sound_model.fingerprints import prints_of
 
 SOUNDS = 1000  # in a set, if the store has as many
 FEWEST = 20
+SHOWN = 500  # of each set, in the picture
 BATCH = 32
 REAL, HELD, COPY, RECONSTRUCTED, SAMPLED = "real", "real, held out", "copy", "reconstructed", "sampled"
 ANOTHER = "another real sound"
@@ -57,8 +60,9 @@ def measure_sets(
     embedding: Embedding | None = None,
     most: int = SOUNDS,
     say: Callable[[str], None] = print,
-) -> tuple[dict[str, Any], Draws]:
-    """The figures of the four rungs as JSON, and what their intervals were taken from, `rung/figure` -> `[R]`.
+) -> tuple[dict[str, Any], Draws, bytes]:
+    """The figures of the four rungs as JSON, what their intervals were taken from, `rung/figure` -> `[R]`, and a
+    picture: KAD, and the sounds in the plane of the first two principal components of the reference.
 
     `embedding` takes the place of the judge's features in KAD, FAD, precision and the like; pitch is always the
     judge's. At most `most` sounds a set.
@@ -82,7 +86,12 @@ def measure_sets(
         heard[name] = ears.hear(name, make(held), column[held], groups[held])
     asked = column[reference] if "pitch" in model.controls else np.full(len(reference), np.nan)
     heard[SAMPLED] = ears.hear(SAMPLED, _samples(model, asked), asked, -1 - np.arange(len(asked)))
-    return _figures({k: h for k, h in heard.items() if h is not None}, store, ears, judge)
+    there = {k: h for k, h in heard.items() if h is not None}
+    figures, draws = _figures(dict(there), store, ears, judge)
+    plane = PCA(2, svd_solver="covariance_eigh").fit(there["reference"].features)
+    points = {name: plane.transform(h.features[:SHOWN]) for name, h in there.items() if name != ANOTHER}
+    kad = {name: rung["kad"] for name, rung in figures["rungs"].items()}
+    return figures, draws, rungs_picture(kad, "KAD (less is nearer)", points)
 
 
 def choose(store: Store, most: int = SOUNDS) -> tuple[Rows, Rows, Rows]:

@@ -70,7 +70,8 @@ def side_by_side(reports: dict[str, tuple[Json, Draws]]) -> Json:
             if other.get(what) != first.get(what):
                 raise UserError(f"{names[0]} and {name} were not evaluated alike: another {what}; evaluate them again")
     rows = [row for row in _rows(reports) if any(v is not None for v in row["values"].values())]
-    models = {name: {k: f.get(k) for k in ("model_hash", "vocoder", "prior")} for name, (f, _) in reports.items()}
+    told = ("model_hash", "vocoder", "prior", "trained")
+    models = {name: {k: f.get(k) for k in told} for name, (f, _) in reports.items()}
     sets = {k: v for k, v in first.get("sets", {}).items() if k in ("notes", "reference", "held_out", "embedding")}
     return {
         "runs": names,
@@ -105,42 +106,42 @@ def _rows(reports: dict[str, tuple[Json, Draws]]) -> list[Json]:
 
         return get
 
-    some = next(iter(figures.values()))
-    found = []
+    def floor(column: Column, *keys: str) -> Any:
+        """A figure of real sounds, or of copies, which is one for all runs."""
+        values = (column.get(at(*keys)(f) or {}) for f in figures.values())
+        return next((v for v in values if v is not None), None)
+
+    found = [row("run", Column("steps", "training steps", 0), at("trained"), None)]
     for split, name in (
         ("test_note", "reconstructed"),
         ("test_note", "all edits"),
         ("test_instrument", "reconstructed"),
         ("test_instrument", "all edits"),
     ):
-        real = at("splits", split, "pitch", "copy", "within")(some)
         part = _interval_of(at("splits", split, "pitch", name))
-        found.append(row(f"{name}, {split}", WITHIN, part, real, f"{split}/{name}/within"))
+        copy = floor(WITHIN, "splits", split, "pitch", "copy")
+        found.append(row(f"{name}, {split}", WITHIN, part, copy, f"{split}/{name}/within"))
     found.append(row("sampled", WITHIN, _interval_of(at("samples")), None, "samples/sampled/within"))
-    for rung, floor in ((RECONSTRUCTED, HELD), (SAMPLED, REAL)):
+    for rung, like in ((RECONSTRUCTED, HELD), (SAMPLED, REAL)):
         for column in (*SETS, *PITCH):
-            real = column.get(at("sets", "rungs", floor)(some) or at("sets", "rungs", HELD)(some) or {})
-            found.append(row(rung, column, at("sets", "rungs", rung), real, f"{rung}/{column.key}"))
-    for column in PAIRS:
-        real = column.get(at("sets", "pairs", COPY)(some) or {})
-        found.append(
-            row(RECONSTRUCTED, column, at("sets", "pairs", RECONSTRUCTED), real, f"{RECONSTRUCTED}/{column.key}")
-        )
+            part = at("sets", "rungs", rung)
+            real = floor(column, "sets", "rungs", like) or floor(column, "sets", "rungs", HELD)
+            found.append(row(rung, column, part, real, f"{rung}/{column.key}"))
+        if rung == RECONSTRUCTED:
+            for column in PAIRS:
+                copy = floor(column, "sets", "pairs", COPY)
+                found.append(row(rung, column, at("sets", "pairs", rung), copy, f"{rung}/{column.key}"))
     for column in NOVELTY:
-        real = column.get(at("sets", "novelty", "sets", HELD)(some) or {})
-        found.append(row(SAMPLED, column, at("sets", "novelty", "sets", SAMPLED), real))
-    found += [
+        part = at("sets", "novelty", "sets", SAMPLED)
+        found.append(row(SAMPLED, column, part, floor(column, "sets", "novelty", "sets", HELD)))
+    near = Column("near_copies", "near-copies under one setting, share", 2, "less")
+    return [
+        *found,
+        row(SAMPLED, near, at("health", "samples"), None),
         row("code", Column("informative", "coordinates above 0.1 nats", 0), at("health", "active_units"), None),
         row("code", Column("sum", "KL, nats", 1), at("health", "kl"), None),
         row("balance", Column("ranking", "real ranked above fake, share", 2), at("health", "balance"), None),
-        row(
-            "sampled",
-            Column("near_copies", "near-copies under one setting, share", 2, "less"),
-            at("health", "samples"),
-            None,
-        ),
     ]
-    return found
 
 
 def _interval_of(get: Callable[[Json], Json | None]) -> Callable[[Json], Json | None]:
@@ -179,7 +180,7 @@ def table(found: Json) -> str:
     for row in found["rows"]:
         if row["group"] != group:
             group = row["group"]
-            cells.append([f"{group}"])
+            cells.append([group])
         title = row["title"] + {"less": " -", "more": " +"}.get(row["better"], "")
         values = [show(row["values"][name], row["digits"]) for name in found["runs"]]
         cells.append([f"  {title}", show(row["floor"], row["digits"]), *values])
