@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from audio_vaegan.config import Recipe
 from audio_vaegan.data.store import Store, check_mel
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.assess import Options
-from audio_vaegan.evaluation.side_by_side import compare_runs, table
-from audio_vaegan.files import MARK, check_out_folder, kind_of, mark, share, write_atomic
+from audio_vaegan.evaluation.side_by_side import PICTURES, compare_runs, table
+from audio_vaegan.files import alone, share, work_folder, write_atomic
 from audio_vaegan.recipe import load_yaml, parse_recipe
+from audio_vaegan.training.run_folder import check_same
 
 KIND = "ablation"
 RESULTS = "results"
+INTERRUPTED = 130
 
 
 def read_spec(path: Path) -> dict[str, Recipe]:
@@ -31,8 +34,8 @@ def read_spec(path: Path) -> dict[str, Recipe]:
         raise UserError(f"SPEC {path}: needs `recipe:`, `runs:` (NAME: {{what differs}}), and nothing else")
     found = {}
     for name, own in spec["runs"].items():
-        if not str(name).replace("_", "").replace("-", "").isalnum() or str(name) == RESULTS:
-            raise UserError(f"SPEC {path}: run {name!r}: a name has letters, digits, _ and - (and is not {RESULTS})")
+        if not str(name).replace("_", "").replace("-", "").isalnum() or name in (RESULTS, PICTURES):
+            raise UserError(f"SPEC {path}: run {name!r}: a name has letters, digits, _, -; not {RESULTS}, {PICTURES}")
         if not isinstance(own, dict | None):
             raise UserError(f"SPEC {path}: run {name}: expected `key: value` lines")
         found[str(name)] = parse_recipe(_merge(spec["recipe"], own or {}) | {"name": str(name)}, f"{path}, run {name}")
@@ -58,58 +61,46 @@ def ablation(spec: Path, store_path: Path, out: Path, launch: Path | None = None
         check_mel(store, recipe.mel, f"run {name}")
     if launch is not None and not launch.is_file():
         raise UserError(f"--launch {launch}: no such file")
-    if not (out / MARK).exists():
-        check_out_folder(out, KIND)
-    elif kind_of(out) != KIND:
-        raise UserError(f"--out {out}: a folder of another kind ({kind_of(out)}, not {KIND}); choose another name")
-    out.mkdir(parents=True, exist_ok=True)
-    mark(out, KIND)
-    began = time.monotonic()
-    for i, (name, recipe) in enumerate(recipes.items(), 1):
-        print(f"\n== {i}/{len(recipes)} {name}", flush=True)
-        if (out / name / "bundle").exists() and not dry_run:
-            print(f"{out / name}: already there", flush=True)  # a run of another recipe is found out by its report
-            _check_same(out / f"{name}.yaml", recipe)
-            continue
-        write_atomic(out / f"{name}.yaml", _text(recipe))
-        code = _train(out / f"{name}.yaml", store_path, out / name, launch, dry_run)
-        if code:
-            print(f"ablation stopped (exit code {code}); the same command goes on from here", file=sys.stderr)
-            return code
+    done = [name for name in recipes if (out / name / "bundle").exists()]
+    for name in done:  # before hours are spent on the others
+        check_same(out / name, recipes[name], {"store": store.content_hash})
     if dry_run:
-        return 0
-    print("\n== side by side", flush=True)
-    found = compare_runs([out / name for name in recipes], store, Options(), out / RESULTS)
+        with tempfile.TemporaryDirectory() as folder:
+            return next(
+                filter(None, (_run(n, r, store_path, Path(folder), launch, True) for n, r in recipes.items())), 0
+            )
+    with alone(out.resolve(), KIND):
+        work_folder(out, KIND)
+        began = time.monotonic()
+        for i, (name, recipe) in enumerate(recipes.items(), 1):
+            print(f"\n== {i}/{len(recipes)} {name}", flush=True)
+            if name in done:
+                print(f"{out / name}: already there", flush=True)
+                continue
+            code = _run(name, recipe, store_path, out, launch)
+            if code:
+                print(f"ablation stopped (exit code {code}); the same command goes on from here", file=sys.stderr)
+                return code
+        print("\n== side by side", flush=True)
+        found = compare_runs([out / name for name in recipes], store, Options(), out / RESULTS, overwrite=True)
     print(table(found))
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; look: {out / RESULTS / 'compare.html'}")
     return 0
 
 
-def _text(recipe: Recipe) -> str:
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-
-
-def _check_same(path: Path, recipe: Recipe) -> None:
-    """Raise UserError when a run that is there was trained by another recipe."""
-    if not path.is_file() or path.read_text(encoding="utf-8") != _text(recipe):
-        raise UserError(f"{path}: that run was trained by another recipe; give another --out")
-
-
-def _train(recipe: Path, store: Path, run: Path, launch: Path | None, dry_run: bool) -> int:
-    """Train one run in processes of its own. Ctrl-C is theirs to handle; this process waits."""
+def _run(name: str, recipe: Recipe, store: Path, out: Path, launch: Path | None, dry_run: bool = False) -> int:
+    """Train one run in processes of its own, by the recipe OUT/NAME.yaml. Ctrl-C is theirs to handle; this process
+    waits. Returns the exit code; 130 after Ctrl-C, however far they came."""
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    write_atomic(out / f"{name}.yaml", text)
     script = str(share("recipes") / "train_vaegan.py")
-    with_accelerate = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.accelerate_cli",
-        "launch",
-        "--config_file",
-        str(launch),
-    ]
-    command = [sys.executable] if launch is None else with_accelerate
-    command += [script, "--recipe", str(recipe), "--store", str(store), "--out", str(run)]
-    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    launcher = ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(launch)]
+    command = [sys.executable, *([] if launch is None else launcher), script]
+    command += ["--recipe", str(out / f"{name}.yaml"), "--store", str(store), "--out", str(out / name)]
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
-        return subprocess.run([*command, *(["--dry-run"] if dry_run else [])], check=False).returncode
+        code = subprocess.run([*command, *(["--dry-run"] if dry_run else [])], check=False).returncode
     finally:
         signal.signal(signal.SIGINT, handler)
+    return INTERRUPTED if pressed else code

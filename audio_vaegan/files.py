@@ -89,6 +89,22 @@ def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def work_folder(path: Path, kind: str) -> None:
+    """A folder that one command fills step by step, and goes on with when it is given again. Raises UserError where
+    another kind of folder, or files of the user's, stand there. Nothing replaces such a folder as a whole."""
+    if not (path / MARK).exists():
+        check_out_folder(path, kind)
+    elif kind_of(path) != kind:
+        raise UserError(f"--out {path}: a folder of another kind ({kind_of(path)}, not {kind}); choose another name")
+    else:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"--out {path}: cannot be made ({e.strerror}); choose another folder") from None
+    mark(path, kind)
+
+
 def mark(folder: Path, kind: str) -> None:
     """Say in the folder that this program wrote it, what it is (store, run, bundle, sounds, notes, report), and which
     files it wrote: only those may be replaced."""

@@ -8,15 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from audio_vaegan.files import MARK, check_out_folder, mark, share
+from audio_vaegan.files import share, work_folder
 
 PITCHES = ("48", "52", "55", "60", "64", "67", "72", "74")
 
 
 def quickstart(out: Path) -> int:
     """Prepare, train, generate and report on the bundled notes in the folder `out`. Returns the exit code."""
-    if not (out / MARK).exists():
-        check_out_folder(out, "quickstart")
+    work_folder(out, "quickstart")
     recipes = share("recipes")
     recipe = str(recipes / "quickstart.yaml")
     store, run, sounds, report = (str(out / n) for n in ("store", "run", "sounds", "report"))
@@ -57,8 +56,6 @@ def quickstart(out: Path) -> int:
         ),
     ]
     began = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
-    mark(out, "quickstart")
     for title, command, result in steps:
         print(f"\n== {title}", flush=True)
         if result.exists():

@@ -221,7 +221,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if (args.model is None) == (args.compare is None):
         raise UserError("evaluate: give a MODEL, or --compare RUN_A RUN_B, and not both")
     if args.compare is not None:
-        return _compare_whole(args.compare, store, options, args.out)
+        return _compare_whole(args.compare, store, options, args.out, args.overwrite)
     figures = assess(args.model, store, options, args.out, args.overwrite, _say)
     _say(table(figures))
     for name, text in (
@@ -238,10 +238,10 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compare_whole(runs: list[Path], store: Any, options: Any, out: Path) -> int:
+def _compare_whole(runs: list[Path], store: Any, options: Any, out: Path, overwrite: bool) -> int:
     from audio_vaegan.evaluation.side_by_side import compare_runs, table
 
-    _say(table(compare_runs(runs, store, options, out, _say)))
+    _say(table(compare_runs(runs, store, options, out, overwrite, _say)))
     print(f"side by side: {out / 'compare.html'}")
     return 0
 
@@ -299,7 +299,7 @@ def compare(args: argparse.Namespace) -> int:
 
     if args.clips < 1:
         raise UserError("--clips must be at least 1")
-    print(table(side_by_side(args.models, Store(args.store), args.out, args.clips, args.overwrite, args.vocoder)))
+    _say(table(side_by_side(args.models, Store(args.store), args.out, args.clips, args.overwrite, args.vocoder)))
     print(f"pictures and sounds: {args.out}")
     return 0
 

@@ -60,6 +60,15 @@ def test_kad_by_groups_is_the_same_figure_and_its_interval_holds_the_truth():
     assert (again.draws == grouped.draws).all()
 
 
+def test_a_single_group_says_nothing_of_others_and_a_shared_one_is_no_likeness():
+    x, y = gaussian(60, seed=1), gaussian(60, 8, 0.5, seed=2)
+    two, one = np.repeat([0, 1], 30), np.zeros(60, dtype=int)
+    assert np.isnan(kernel_audio_distance(x, y, groups=(two, one + 5)).draws).all()
+    assert kernel_audio_distance(x, y, groups=(two, one + 5)).value == pytest.approx(kernel_audio_distance(x, y).value)
+    shared = kernel_audio_distance(x, y, groups=(two, two)).draws
+    assert np.nanmin(shared) > -5 and np.isfinite(shared).mean() > 0.4
+
+
 def test_fad_of_two_gaussians_is_the_closed_form():
     """|m|^2 + sum of (s - t)^2 for independent coordinates of deviations s and t."""
     x, y = gaussian(40_000, 3, seed=1), gaussian(40_000, 3, 2.0, 1.5, seed=2)

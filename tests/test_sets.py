@@ -15,7 +15,7 @@ from audio_vaegan.evaluation import sets
 from audio_vaegan.evaluation.distances import loudness_error, mel_l1, onset_error, pair_distances
 from audio_vaegan.evaluation.novelty import duplicate_share, novelty, store_prints
 from audio_vaegan.evaluation.set_table import show, table
-from audio_vaegan.evaluation.sets import choose, measure_sets
+from audio_vaegan.evaluation.sets import TooFew, choose, measure_sets
 from audio_vaegan.evaluation.side_by_side import side_by_side
 from audio_vaegan.evaluation.side_by_side import table as both
 from audio_vaegan.evaluation.trained_judge import TrainedJudge, judge_of, load_judge, save_judge, train_judge
@@ -57,7 +57,7 @@ def judge(many):
 def test_the_judge_learns_pitch_and_instrument_and_tells_how_well(many, judge, tmp_path):
     accuracy = {(a["what"], a["split"]): a for a in judge.about["accuracy"]}
     assert accuracy[("pitch", "test_instrument")]["mean"] > 60  # chance: 6
-    assert accuracy[("instrument", "test_note")]["mean"] > 60  # chance: 13
+    assert accuracy[("instrument", "test_note")]["mean"] > 25  # chance: 13; of ten notes each it learns most by heart
     assert accuracy[("pitch", "test_instrument")]["n"] == len(many.split("test_instrument"))
     assert f"{accuracy[('pitch', 'test_instrument')]['mean']:.1f} %" in judge.note
     rows = many.split("train")[:20]
@@ -100,8 +100,7 @@ def test_what_is_no_judge_is_refused_in_one_line(many, judge, tmp_path, mistake)
     with pytest.raises(UserError, match="judge"):
         load_judge(tmp_path / "judge")
     assert "--label nonsense" in mistake("train-judge", many.path, "--label", "nonsense", "--out", tmp_path / "j")
-    other = TrainedJudge(judge.network, MelConfig(), judge.about)
-    save_judge(other, tmp_path / "other")
+    save_judge(TrainedJudge(judge.network, MelConfig(), judge.about), tmp_path / "other")
     (tmp_path / "other" / "judge.json").write_text(json.dumps(judge.about | {"mel": MelConfig().model_dump()}))
     with pytest.raises(UserError, match=r"judge.*(damaged|another mel)"):
         judge_of(many, tmp_path / "other")
@@ -125,12 +124,16 @@ def test_train_judge_writes_beside_the_store_and_is_found_there(many, tmp_path):
 
 
 def test_sets_are_disjoint_of_one_size_and_hold_no_sound_twice(many):
-    reference, other, held = choose(many)
+    """There are too few other notes for a set, so that the other real sounds are of train."""
+    chosen = choose(many)
+    reference, other, held = chosen.reference, chosen.other, chosen.held
     assert len(reference) == len(other) == len(held) == len(set(reference) | set(other)) / 2
     split = many.column("split")
     assert set(split[reference]) == set(split[other]) == {"train"} and set(split[held]) == {"test_instrument"}
-    assert len(choose(many, 21)[0]) == 21
-    with pytest.raises(UserError, match="at least 20"):
+    assert (chosen.other_split, chosen.held_split) == ("train", "test_instrument")
+    few = choose(many, 20)
+    assert len(few.reference) == 20 and few.other_split == "test_note"  # what neither judge nor model has heard
+    with pytest.raises(TooFew, match="at least 20"):
         choose(many, 5)
 
 
@@ -146,15 +149,16 @@ def test_the_rungs_go_down_from_real_to_sampled(measured, many, judge, tiny_run)
     assert list(rungs) == ["real", "real, held out", "copy", "reconstructed", "sampled"]
     assert picture.startswith(b"\x89PNG")
     assert rungs["real"]["kad"]["low"] <= rungs["real"]["kad"]["value"] < rungs["sampled"]["kad"]["value"]
-    assert rungs["real"]["fad"] < rungs["sampled"]["fad"]
+    assert rungs["real"]["fad"] is None  # a covariance of 128 dimensions needs more sounds
     assert rungs["real"]["pitch_exact"]["value"] > 60 > rungs["sampled"]["pitch_exact"]["value"]
     assert rungs["real"]["fad_infinity"] is None and rungs["real"]["different_bins"] is None  # too few sounds
     pairs = figures["pairs"]
     assert list(pairs) == ["another real sound", "copy", "reconstructed"]
     for name in ("stft", "lsd", "mel_l1"):
         assert pairs["copy"][name]["value"] < pairs["reconstructed"][name]["value"]
-    assert set(figures["novelty"]["sets"]) == {"real, held out", "sampled"}
-    assert draws["sampled/kad"].shape == (400,) and draws["reconstructed/lsd"].shape == (400,)
+    assert set(figures["novelty"]["sets"]) == {"real, other notes", "real, held out", "sampled"}
+    drawn = {name.partition("@")[0]: values for name, values in draws.items()}
+    assert drawn["sampled/kad"].shape == (400,) and drawn["reconstructed/lsd"].shape == (400,)
     text = table(figures)
     assert judge.note in text and show(rungs["real"]["kad"]) in text and "24 sounds a set" in text
     assert json.dumps(figures, allow_nan=False)
@@ -190,7 +194,9 @@ def test_distances_are_what_they_are_called():
     late = torch.cat([torch.zeros(2, 800), x], dim=1)  # 50 ms
     assert onset_error(late, torch.cat([x, torch.zeros(2, 800)], dim=1), RATE) == pytest.approx(50, abs=1)
     silent = torch.zeros_like(x)
-    assert np.isnan(onset_error(silent, x, RATE)).all() and np.isnan(loudness_error(silent, x, RATE)).all()
+    assert np.isnan(onset_error(x, silent, RATE)).all() and np.isnan(loudness_error(x, silent, RATE)).all()
+    assert (onset_error(silent, x, RATE) > 400).all()  # silence is a failure, not a gap in the mean
+    assert (loudness_error(silent, x, RATE) > 40).all()
     loud = torch.full((1, 4, 4), 2.0)
     half = loud - np.log(2)
     assert mel_l1(half, loud, MelConfig()).item() == pytest.approx(6.02, abs=0.01)
@@ -213,7 +219,8 @@ def test_two_reports_are_compared_with_the_interval_of_their_difference(measured
     report = {"store": "s", "asked": {}, "sets": figures, "splits": {}, "samples": None}
     worse = json.loads(json.dumps(report))
     worse["sets"]["pairs"]["reconstructed"]["lsd"]["value"] += 1
-    other = draws | {"reconstructed/lsd": draws["reconstructed/lsd"] + 1}
+    key = next(k for k in draws if k.startswith("reconstructed/lsd@"))
+    other = draws | {key: draws[key] + 1}
     found = side_by_side({"a": (report, draws), "b": (worse, other)})
     rows = {(r["group"], r["title"]): r for r in found["rows"]}
     row = rows[("reconstructed", "log-spectral distance, dB")]
@@ -222,6 +229,10 @@ def test_two_reports_are_compared_with_the_interval_of_their_difference(measured
     same = rows[("sampled", "KAD")]["differences"]["b"]
     assert same == {"value": 0, "low": 0, "high": 0}  # resampled alike: what both have in common falls out
     assert "log-spectral distance" in both(found) and "+1.00 (+1.00 - +1.00)" in both(found)
+    # Draws of other groups were not drawn alike: the difference has no interval.
+    others = {k: v for k, v in other.items() if k != key} | {"reconstructed/lsd@else": other[key]}
+    bare = side_by_side({"a": (report, draws), "b": (worse, others)})["rows"]
+    assert next(r for r in bare if r["title"] == row["title"])["differences"]["b"] == pytest.approx(1.0)
     with pytest.raises(UserError, match="another store"):
         side_by_side({"a": (report, draws), "b": (worse | {"store": "t"}, other)})
 

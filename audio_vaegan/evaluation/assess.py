@@ -5,7 +5,6 @@ REPORT/report.html           to look at and listen to
        draws.safetensors     resampled means of the figures, by which two reports are compared
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.balance import balance_of_store
 from audio_vaegan.evaluation.bias import bias
+from audio_vaegan.evaluation.compare import read_metrics
 from audio_vaegan.evaluation.controls import evaluate_controls
 from audio_vaegan.evaluation.embeddings import open_embedding
 from audio_vaegan.evaluation.evaluate import CLIPS, Measured, evaluate
@@ -29,10 +29,12 @@ from audio_vaegan.evaluation.methods import compare_methods
 from audio_vaegan.evaluation.metrics import RESAMPLES
 from audio_vaegan.evaluation.pitch import WITHIN, Judge, mean_draws
 from audio_vaegan.evaluation.report import write_report
-from audio_vaegan.evaluation.sets import FEWEST, SOUNDS, Draws, choose, measure_sets
-from audio_vaegan.evaluation.trained_judge import judge_of
-from audio_vaegan.files import check_out_folder, read_json
+from audio_vaegan.evaluation.sets import FEWEST, SOUNDS, Draws, TooFew, choose, drawn, measure_sets
+from audio_vaegan.evaluation.sweep import judged
+from audio_vaegan.evaluation.trained_judge import default_folder, judge_of, load_judge
+from audio_vaegan.files import check_out_folder, read_json, sha256_file
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.version import __version__
 
 Say = Callable[[str], None]
 DRAWS = "draws.safetensors"
@@ -61,7 +63,7 @@ class Options:
             raise UserError("--methods goes with --controls")
 
     def to_json(self) -> dict[str, Any]:
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        return {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in asdict(self).items()}
 
 
 def assess(
@@ -69,29 +71,28 @@ def assess(
 ) -> dict[str, Any]:
     """Measure a model on a store and write the report into the new folder `out`. Returns the figures."""
     model = SoundModel.from_pretrained(path, vocoder=options.vocoder)
-    check_fits(model, store)
     check_out_folder(out, "report", overwrite)
-    if options.identity:
-        check_identity(model, store, options.identity)
+    check(model, store, options)
     embedding = open_embedding(options.embedding) if options.embedding else None
-    metrics = path / "metrics.jsonl"
-    records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
+    try:
+        choose(store, options.sounds)
+        judge = judge_of(store, options.judge, say)
+    except TooFew as e:
+        say(f"no sets are compared: {e}")
+        judge = None
+    records = read_metrics(path)
     figures, measured = evaluate(model, store, options.clips, options.samples, say)
     draws, sets_picture = pitch_draws(measured), b""
-    figures["asked"] = options.to_json()
+    figures |= {"asked": options.to_json(), "version": __version__, "fitted": _fitted(model)}
+    figures["judge"] = judge.about["hash"] if judge else None
     recipe = model.recipe
     figures["trained"] = {"objective": recipe.objective, "routing": recipe.routing, "controls": list(model.controls)}
     figures["trained"] |= {k: v for k, v in model.bundle.about.items() if k != "store"}
-    try:
-        choose(store, options.sounds)
-    except UserError as e:
-        say(f"no sets are compared: {e}")
-    else:
-        judge = judge_of(store, options.judge, say)
+    if judge is not None:
         figures["sets"], own, sets_picture = measure_sets(model, store, judge, embedding, options.sounds, say)
         draws |= own
     figures["health"] = training_health(model, store, records)
-    figures["bias"] = bias(balance_of_store(store, "train"), None)
+    figures["bias"] = bias(balance_of_store(store, "train" if len(store.split("train")) else None), None)
     if options.controls:
         with Judge() as ears:
             few = options.clips
@@ -105,16 +106,48 @@ def assess(
     return figures
 
 
-def assess_once(path: Path, store: Store, options: Options, out: Path, say: Say = print) -> None:
-    """`assess`, unless `out` already holds its report of this very model, store and options."""
+def check(model: SoundModel, store: Store, options: Options) -> None:
+    """Raise UserError where something that is asked for cannot be measured, before any long work."""
+    check_fits(model, store)
+    if options.identity:
+        check_identity(model, store, options.identity)
+    if options.controls:
+        if not judged(model) or not model.encodes:
+            raise UserError("--controls: this model has no control that a meter can judge, or no encoder")
+        if not len(store.split("test_instrument")):
+            raise UserError(f"--controls: --store {store.path} has no instruments held out (split test_instrument)")
+
+
+def assess_once(
+    path: Path, store: Store, options: Options, out: Path, overwrite: bool = False, say: Say = print
+) -> None:
+    """`assess`, unless `out` already holds its report of this very model, store, judge and options. A report of
+    something else is replaced with `overwrite` only."""
     if (out / "report.json").is_file():
-        there = read_json(out / "report.json", "--out")
         model = SoundModel.from_pretrained(path, vocoder=options.vocoder)
-        same = (there.get("model_hash"), there.get("vocoder"), there.get("store"), there.get("asked"))
-        if same == (model.hash, model.vocoder_title, store.content_hash, options.to_json()):
+        try:
+            there = read_report(out)[0]
+        except UserError:
+            there = {}
+        own = options.judge or default_folder(store)
+        wanted: dict[str, Any] = {"model_hash": model.hash, "vocoder": model.vocoder_title, "store": store.content_hash}
+        wanted |= {"asked": options.to_json(), "version": __version__, "fitted": _fitted(model)}
+        wanted |= {"judge": load_judge(own).about["hash"]} if own.exists() and there.get("judge") else {}
+        different = [name for name, value in wanted.items() if there.get(name) != value]
+        if not different:
             say(f"{out}: already there")
             return
+        if not overwrite:
+            raise UserError(
+                f"--out {out}: a report of another {', '.join(different)}; add --overwrite, or another --out"
+            )
     assess(path, store, options, out, overwrite=True, say=say)
+
+
+def _fitted(model: SoundModel) -> str | None:
+    """The hash of what fit-controls wrote beside the model: samples are drawn by it."""
+    path = None if model.folder is None else model.folder / "controls.json"
+    return sha256_file(path) if path is not None and path.is_file() else None
 
 
 def pitch_draws(measured: dict[str, list[Measured]]) -> Draws:
@@ -125,13 +158,17 @@ def pitch_draws(measured: dict[str, list[Measured]]) -> Draws:
             if m.allowed.any():
                 error = 100 * np.abs(np.nan_to_num(m.found - m.asked, nan=np.inf))[m.allowed]
                 groups = np.asarray(m.groups)[m.allowed]
-                draws[f"{split}/{m.name}/within"] = mean_draws(np.where(error <= WITHIN, 100.0, 0.0), groups, RESAMPLES)
+                draws[drawn(f"{split}/{m.name}/within", groups)] = mean_draws(
+                    np.where(error <= WITHIN, 100.0, 0.0), groups, RESAMPLES
+                )
     return draws
 
 
 def read_report(folder: Path) -> tuple[dict[str, Any], Draws]:
     """The figures and the draws of a report. Raises UserError in one line if it is none."""
     figures = read_json(folder / "report.json", f"report {folder}")
+    if not isinstance(figures, dict):
+        raise UserError(f"report {folder}: report.json is damaged; evaluate that model again")
     try:
         return figures, load((folder / DRAWS).read_bytes())
     except (OSError, SafetensorError) as e:

@@ -1,6 +1,7 @@
 """Several models on the same clips, side by side: what `audio-vaegan compare` writes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from audio_vaegan.data.store import Store, check_mel
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.held import Held, spread
 from audio_vaegan.evaluation.pictures import mel_grid
-from audio_vaegan.files import new_folder, write_atomic, write_json
+from audio_vaegan.files import new_folder, printable, write_atomic, write_json
 from audio_vaegan.sound_model import SoundModel
 
 Row = dict[str, Any]
@@ -58,12 +59,25 @@ def compare(
 
 def names_of(paths: list[Path]) -> list[str]:
     """The models' folder names, with as much of the path before them as tells them apart."""
-    parts = [path.resolve().parts for path in paths]
+    parts = [tuple(re.sub(r"[^\w.-]", "_", printable(p)) for p in path.resolve().parts[1:]) or ("_",) for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["-".join(p[-depth:]) for p in parts]
         if len(set(names)) == len(names) and "real" not in names:
             return names
     raise UserError(f"{paths[0]}: the same model twice")
+
+
+def read_metrics(run: Path) -> list[Row]:
+    """The records of RUN/metrics.jsonl, none if there is no such file. A line that a kill cut off is left out."""
+    path, records = run / "metrics.jsonl", []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+    return records
 
 
 def _pitches(model: SoundModel, count: int) -> dict[str, Any]:
@@ -84,9 +98,7 @@ def _sounds(folder: Path, name: str, audio: torch.Tensor, model: SoundModel) -> 
 def _row(name: str, path: Path, model: SoundModel) -> Row:
     """What a run says of itself: objective, steps, and the figures of its last validation."""
     row: Row = {"name": name, "objective": model.recipe.objective, "steps": model.bundle.about.get("steps")}
-    metrics = path / "metrics.jsonl"
-    records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
-    last: Row = next((r for r in reversed(records) if "val_samples" in r), {})
+    last: Row = next((r for r in reversed(read_metrics(path)) if "val_samples" in r), {})
     return row | {k: v for k, v in last.items() if k.startswith("val_")}
 
 

@@ -11,6 +11,7 @@ from audio_vaegan.descriptors import judge_control, onset_time
 from audio_vaegan.losses import stft_distance
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window: Yamamoto et al. 2020, table 1
+GATE = -70.0  # LUFS: below, BS.1770-4 measures nothing
 RANGE_DB = 80.0  # below a real clip's loudest band: what lies lower is not heard beside it
 Values = dict[str, NDArray[np.float64]]
 UNITS = {"stft": "", "lsd": "dB", "mel_l1": "dB", "onset": "ms", "loudness": "LU"}
@@ -59,18 +60,18 @@ def mel_l1(output: Tensor, target: Tensor, config: MelConfig) -> Tensor:
 
 
 def onset_error(output: Tensor, target: Tensor, sample_rate: int) -> NDArray[np.float64]:
-    """By how many ms an output begins earlier or later than it should (`descriptors.onset_time`). NaN where one of the
-    two is silent. Shape: `[B, samples]` twice -> `[B]`."""
+    """By how many ms an output begins earlier or later than it should (`descriptors.onset_time`); a silent one begins
+    at the end of the clip. NaN where the target is silent. Shape: `[B, samples]` twice -> `[B]`."""
     times = [onset_time(x, sample_rate).double().numpy() for x in (output, target)]
-    return 1000 * np.abs(times[0] - times[1])
+    return 1000 * np.abs(np.nan_to_num(times[0], nan=output.shape[1] / sample_rate) - times[1])
 
 
 def loudness_error(output: Tensor, target: Tensor, sample_rate: int) -> NDArray[np.float64]:
     """By how many LU an output is louder or softer than it should be, by ITU-R BS.1770-4, from the meter that neither
-    labels nor corrects (`descriptors.judge_control`). NaN where one of the two is silent. Shape: `[B, samples]` twice
-    -> `[B]`."""
+    labels nor corrects (`descriptors.judge_control`); a silent one stands at the gate, -70 LUFS. NaN where the target
+    is silent. Shape: `[B, samples]` twice -> `[B]`."""
     found = np.array([[judge_control("loudness", x, sample_rate) for x in y.numpy()] for y in (output, target)])
-    return np.abs(found[0] - found[1])
+    return np.abs(np.nan_to_num(found[0], nan=GATE) - found[1])
 
 
 def pair_distances(output: Tensor, target: Tensor, mels: tuple[Tensor, Tensor], config: MelConfig) -> Values:

@@ -135,6 +135,8 @@ def _mover(model: SoundModel, store: Store) -> Mover:
     rows = pick(store, "train", MOST_CODES)
     pitch = store.column("pitch")[rows].astype(np.float64)
     try:
+        if not len(rows):
+            raise UserError("no training clips")
         z = np.nan_to_num(codes(model, store, rows))
         vector = find_direction(z, pitch, "pitch", {}, groups=store.column("group")[rows]).vector
     except UserError:  # nothing to read a pitch from
@@ -197,4 +199,13 @@ def _line(name: str, row: dict[str, Any]) -> str:
 
 
 def to_json(figures: dict[str, Any]) -> str:
-    return json.dumps(figures, indent=1) + "\n"
+    return json.dumps(_plain(figures), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: None for what is no number."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

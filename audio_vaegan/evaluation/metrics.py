@@ -54,7 +54,8 @@ def kernel_audio_distance(
 
     `groups` `[N]`, `[M]` (numbers; default: each sound its own) is what is drawn with replacement, `resamples` times,
     with a fixed seed, so that two sets of the same groups are drawn alike; a group that is in both sets is drawn as
-    often from both. A group drawn twice is never compared with its double, whose likeness would be none.
+    often from both. A group drawn twice is never compared with its double, whose likeness would be none. NaN where a
+    draw holds no pair to compare: always, of a set of one group.
     """
     width = bandwidth_of(reference) if bandwidth is None else bandwidth
     apart = [np.arange(len(reference)), len(reference) + np.arange(len(other))]
@@ -81,7 +82,8 @@ def kernel_audio_distance(
             + (weight * rows[:, same[0]]) @ (m[same] - itself)
             for m in (sums, size)
         )
-        found: NDArray[np.float64] = total / np.maximum(pairs, 1e-9)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: NDArray[np.float64] = np.where(pairs > 0, total / pairs, np.nan)
         return found
 
     found = 100 * (mean(0, 0) + mean(1, 1) - 2 * mean(0, 1))

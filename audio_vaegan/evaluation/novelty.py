@@ -12,6 +12,7 @@ from audio_vaegan.sound_model.fingerprints import SCALE, Fingerprints
 
 QUANTILE = 1.0  # percent of real held-out sounds lie nearer to a training sound than what counts as near
 AT_A_TIME = 256
+BASE = "real, other notes"
 
 
 def training_prints(store: Store) -> Fingerprints:
@@ -21,13 +22,15 @@ def training_prints(store: Store) -> Fingerprints:
 
 
 def store_prints(store: Store, split: str) -> Tensor:
-    """The prints `[N, 192]` of the clips of a split."""
+    """The prints `[N, 192]` of the clips of a split, no sound twice."""
     prints = np.concatenate([np.load(path, allow_pickle=False) for _, path in store.shards])
-    return torch.from_numpy(prints[store.split(split)].astype(np.float32))
+    rows = store.split(split)
+    rows = rows[(store.column("copy_of") == store.column("source"))[rows]]
+    return torch.from_numpy(prints[rows].astype(np.float32))
 
 
 def novelty(store: Store, prints: dict[str, Tensor]) -> dict[str, Any]:
-    """Of each named set of sounds (prints `[N, 192]`, of no training clip):
+    """Of each named set of sounds (prints `[N, 192]`, of no training clip), and of the base itself:
 
     `nearest`: the median distance (1 - cosine of coarse mel prints, blind to level and shift) to the nearest training
     sound; `ratio`: that distance to the same of the real `base`; `near`: share in percent that lies nearer than 99 % of
@@ -39,12 +42,12 @@ def novelty(store: Store, prints: dict[str, Tensor]) -> dict[str, Any]:
     The base are other notes of the training instruments (`test_note`), as near to training as a true sample would be;
     without any, the sounds of `test_instrument`.
     """
-    base_split = "test_note" if len(store.split("test_note")) >= 20 else "test_instrument"
-    train = training_prints(store)
-    base = 1 - _nearest(train, store_prints(store, base_split))[0]
+    split = "test_note" if len(store.split("test_note")) >= 20 else "test_instrument"
+    train, own_base = training_prints(store), store_prints(store, split)
+    base = 1 - _nearest(train, own_base)[0]
     limit = float(np.percentile(base, QUANTILE))
     found = {}
-    for name, own in prints.items():
+    for name, own in {BASE: own_base, **prints}.items():
         alike, copy = _nearest(train, own)
         away = 1 - alike
         found[name] = {
@@ -55,7 +58,7 @@ def novelty(store: Store, prints: dict[str, Tensor]) -> dict[str, Any]:
             "copies": float(100 * copy.mean()),
             "duplicates": 100 * duplicate_share(own),
         }
-    return {"base": base_split, "base_n": len(base), "base_nearest": float(np.median(base)), "sets": found}
+    return {"base": split, "base_n": len(base), "base_nearest": float(np.median(base)), "sets": found}
 
 
 def _nearest(train: Fingerprints, prints: Tensor) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ def inline(png: bytes) -> str:
 
 
 def _decibels(log_mel: NDArray[np.float32], config: MelConfig) -> NDArray[np.float32]:
-    return log_mel * (_LN10_20 if config.log == "ln" else 20.0)
+    return log_mel * ((_LN10_20 if config.log == "ln" else 20.0) / config.power)
 
 
 def mel_grid(
@@ -130,16 +130,17 @@ def curves(records: Sequence[dict[str, Any]], panels: Mapping[str, Sequence[str]
     return _png(figure)
 
 
-def rungs(values: Mapping[str, Mapping[str, float]], title: str, points: Mapping[str, NDArray[np.floating]]) -> bytes:
+def rungs(values: Mapping[str, Mapping[str, Any]], title: str, points: Mapping[str, NDArray[np.floating]]) -> bytes:
     """Left, a figure of each rung (`value`, `low`, `high`) with its interval; then a panel a rung with its `points`
     `[N, 2]` over those of the first, in grey."""
     reference, *names = points
     figure = Figure(figsize=(3.4 + 2.2 * len(names), 2.6), dpi=80, layout="constrained")
     first, *panels = figure.subplots(1, 1 + len(names), width_ratios=[1.5, *[1] * len(names)])
     for i, (name, v) in enumerate(values.items()):
-        first.plot([v["low"], v["high"]], [i, i], color="0.5")
+        low, high = (v["value"] if v[end] is None else v[end] for end in ("low", "high"))
+        first.plot([low, high], [i, i], color="0.5")
         first.plot(v["value"], i, "o", color="C0", markersize=4)
-        first.text(v["high"], i, f" {name}", fontsize=7, va="center", parse_math=False)
+        first.text(high, i, f" {name}", fontsize=7, va="center", parse_math=False)
     first.set_yticks([])
     first.set_ylim(len(values) - 0.5, -0.5)
     first.set_title(title, fontsize=9)

@@ -50,7 +50,7 @@ PAIRS = tuple(
 )
 NOVELTY = (
     Column("nearest", "distance to training", 3),
-    Column("ratio", "ratio to real", 2, "more"),
+    Column("ratio", "ratio to real", 2),
     Column("near", "nearer than 99 % of real, %", 1, "less"),
     Column("copies", "same prints as a training sound, %", 1, "less"),
     Column("duplicates", "same prints as another, %", 1, "less"),
@@ -61,23 +61,39 @@ def show(value: Any, digits: int = 2) -> str:
     """A figure as text, its interval in brackets; - where there is none."""
     if value is None:
         return "-"
+    if isinstance(value, dict) and value["low"] is None:
+        return f"{value['value']:.{digits}f}"
     if isinstance(value, dict):
         return f"{value['value']:.{digits}f} ({value['low']:.{digits}f} - {value['high']:.{digits}f})"
     return f"{value:.{digits}f}"
 
 
+def _told(figures: dict[str, Any]) -> str:
+    """What the real sets are."""
+    held, real = figures["held_out"], figures["real"]
+    whose = "instruments that training never heard" if held["split"] == "test_instrument" else "training, other notes"
+    text = (
+        f'"real, held out": {held["n"]} sounds of {held["groups"]} {whose}, of which copy and reconstructed are made.'
+    )
+    if not real["n"]:
+        return text
+    source = (
+        "notes that training and judge never heard"
+        if real["split"] == "test_note"
+        else "training, too, so that the judge has heard them"
+    )
+    return f'"real": other sounds of the training instruments, from {source}: the floor of what is sampled. {text}'
+
+
 def blocks(figures: dict[str, Any]) -> list[dict[str, Any]]:
     """The tables of a report: each a title, a text that says how to read it, columns, and rows of texts."""
     sets, pairs, novelty = figures["rungs"], figures["pairs"], figures["novelty"]
-    n, held = figures["reference"], figures["held_out"]
-    notes = "; ".join(figures["notes"])
+    n = figures["reference"]
     found = [
         (
             f"{n['n']} sounds a set, against {n['n']} training sounds",
-            f'Embedding: {figures["embedding"]}. "real" are other sounds of the training instruments: the floor of '
-            f'each. "real, held out": {held["n"]} sounds of {held["groups"]} instruments that training never heard, '
-            "which copy and reconstructed are made of. FAD depends on the number of sounds; KAD does not. "
-            f"Judge: {notes}.",
+            f"Embedding: {figures['embedding']}. {_told(figures)} FAD depends on the number of sounds; KAD does not. "
+            f"Judge: {'; '.join(figures['notes'])}.",
             SETS,
             sets,
         ),

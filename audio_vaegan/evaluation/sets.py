@@ -4,6 +4,7 @@ reconstructed, sampled. What a figure gains from one rung to the next names the 
 `reference`: sounds of `train`. Every set has as many sounds as the reference, none of them twice.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,8 @@ def measure_sets(
     `embedding` takes the place of the judge's features in KAD, FAD, precision and the like; pitch is always the
     judge's. At most `most` sounds a set.
     """
-    reference, other, held = choose(store, most)
+    chosen = choose(store, most)
+    reference, other, held = chosen.reference, chosen.other, chosen.held
     say(f"sets of {len(reference)} sounds: real, copied, reconstructed, sampled ...")
     ears = _Ears(model, judge, embedding or judge)
     groups = _group_numbers(store)
@@ -84,38 +86,63 @@ def measure_sets(
         rungs[RECONSTRUCTED] = partial(_reconstructions, model, store)
     for name, make in rungs.items():
         heard[name] = ears.hear(name, make(held), column[held], groups[held])
-    asked = column[reference] if "pitch" in model.controls else np.full(len(reference), np.nan)
+    asked = column[other if len(other) else reference]  # as independent of the reference as real ones are
+    asked = asked if "pitch" in model.controls else np.full(len(reference), np.nan)
     heard[SAMPLED] = ears.hear(SAMPLED, _samples(model, asked), asked, -1 - np.arange(len(asked)))
     there = {k: h for k, h in heard.items() if h is not None}
-    figures, draws = _figures(dict(there), store, ears, judge)
+    figures, draws = _figures(dict(there), store, ears, judge, chosen)
     plane = PCA(2, svd_solver="covariance_eigh").fit(there["reference"].features)
-    points = {name: plane.transform(h.features[:SHOWN]) for name, h in there.items() if name != ANOTHER}
+    points = {
+        name: plane.transform(h.features[:: -(-len(h.features) // SHOWN)])
+        for name, h in there.items()
+        if name != ANOTHER
+    }
     kad = {name: rung["kad"] for name, rung in figures["rungs"].items()}
     return figures, draws, rungs_picture(kad, "KAD (less is nearer)", points)
 
 
-def choose(store: Store, most: int = SOUNDS) -> tuple[Rows, Rows, Rows]:
-    """The clips of the reference, of as many other training clips, and of as many held-out ones (of `test_instrument`;
-    of `test_note` where no instrument is held out); no sound twice. No other training clips where there are not enough.
+class TooFew(UserError):
+    """A store has too few sounds for sets of them to be compared."""
 
-    Raises UserError where there are fewer than 20 of one.
-    """
-    first = store.column("copy_of") == store.column("source")
+
+@dataclass(frozen=True)
+class Chosen:
+    """The clips of the sets, `[N]` each: the reference, other sounds of the training instruments (none where there are
+    not enough), and held-out ones; and the splits that these two are of."""
+
+    reference: Rows
+    other: Rows
+    held: Rows
+    other_split: str
+    held_split: str
+
+
+def choose(store: Store, most: int = SOUNDS) -> Chosen:
+    """The reference: clips of `train`. Other sounds of the same instruments: of `test_note`, which neither judge nor
+    model has heard, else, where those are too few, of `train`, from other files than the reference. Held out:
+    `test_instrument`, else `test_note`. No sound twice. Raises TooFew where there are fewer than 20."""
+    source = store.column("source")
+    first = store.column("copy_of") == source
 
     def shuffled(split: str) -> Rows:
         rows = store.split(split)
         return np.random.default_rng(0).permutation(rows[first[rows]])
 
-    train, held = shuffled("train"), shuffled("test_instrument")
-    held = held if len(held) >= FEWEST else shuffled("test_note")
+    train, notes, held = (shuffled(split) for split in ("train", "test_note", "test_instrument"))
+    held_split = "test_instrument" if len(held) >= FEWEST else "test_note"
+    held = held if held_split == "test_instrument" else notes
     n = min(len(train), len(held), most)
     if n < FEWEST:
-        raise UserError(
+        raise TooFew(
             f"--store {store.path}: {len(train)} training and {len(held)} held-out sounds that differ; sets of at "
             f"least {FEWEST} each are compared (prepare it with a larger --data.test_instruments or --data.test_notes)"
         )
-    other = train[n : 2 * n]
-    return np.sort(train[:n]), np.sort(other if len(other) == n else other[:0]), np.sort(held[:n])
+    reference, rest = train[:n], train[n:]
+    other, other_split = notes[:n], "test_note"
+    if held_split == "test_note" or len(other) < n:
+        other, other_split = rest[~np.isin(source[rest], source[reference])][:n], "train"
+    other = other if len(other) == n else other[:0]
+    return Chosen(np.sort(reference), np.sort(other), np.sort(held[:n]), other_split, held_split)
 
 
 def _group_numbers(store: Store) -> NDArray[np.int64]:
@@ -123,11 +150,12 @@ def _group_numbers(store: Store) -> NDArray[np.int64]:
 
 
 def _like(reference: NDArray[np.float64], held: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each held-out clip a clip of the reference of the nearest pitch, one of them at random `[N]`."""
-    order = np.random.default_rng(1).permutation(len(reference))
-    known = np.nan_to_num(reference[order], nan=1e3)
-    own = np.nan_to_num(held, nan=1e3)
-    return order[[int(np.abs(known - p).argmin()) for p in own]]
+    """For each held-out clip a clip of the reference of the nearest pitch, one of those at random `[N]`; for one
+    without a pitch, one without."""
+    rng = np.random.default_rng(1)
+    known, own = (np.nan_to_num(x, nan=1e3) for x in (reference, held))
+    away = (np.abs(known - p) for p in own)
+    return np.array([rng.choice(np.flatnonzero(gap == gap.min())) for gap in away], dtype=np.int64)
 
 
 class _Ears:
@@ -172,9 +200,12 @@ def _real(store: Store, rows: Rows, targets: Rows | None = None) -> Iterator[tup
 
 
 def _copies(model: SoundModel, store: Store, rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
-    for part in _parts(rows):
+    """Copies that end where the sounds end, as reconstructions do."""
+    length = torch.from_numpy(store.column("length")[rows])
+    for i, part in enumerate(_parts(rows)):
         audio = torch.from_numpy(store.read(part))
-        yield model.vocode(model.log_mel(audio)), audio
+        within = torch.arange(audio.shape[1]) < length[i * BATCH : i * BATCH + len(part)].unsqueeze(1)
+        yield model.vocode(model.log_mel(audio)) * within, audio
 
 
 def _reconstructions(model: SoundModel, store: Store, rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -184,19 +215,26 @@ def _reconstructions(model: SoundModel, store: Store, rows: Rows) -> Iterator[tu
 
 
 def _samples(model: SoundModel, asked: NDArray[np.float64]) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Sounds from the model's prior, at the pitches of real ones; where a pitch is not known, or lies outside the
-    trained range, the nearest that can be asked for."""
+    """Sounds from the model's prior, at the pitches of real ones, or the nearest in the trained range. In the place of
+    a sound without a pitch, what the prior gives without being asked (N(0, I) gives it some pitch)."""
     for i in range(0, len(asked), BATCH):
-        items = range(i, min(i + BATCH, len(asked)))
-        given: dict[str, Any] = {}
-        if "pitch" in model.controls:
+        items = np.arange(i, min(i + BATCH, len(asked)))
+        known = np.isfinite(asked[items]) & ("pitch" in model.controls)
+        audio = torch.zeros(len(items), model.clip_samples)
+        if known.any():
             control = model.controls["pitch"]
-            middle = (control.low + control.high) / 2
-            given["pitch"] = np.nan_to_num(asked[items.start : items.stop], nan=middle).clip(control.low, control.high)
-        yield model.sample(len(items), items=items, seed=0, **given).audio, None
+            pitch = asked[items[known]].clip(control.low, control.high)
+            given = model.sample(int(known.sum()), items=items[known].tolist(), seed=0, pitch=pitch)
+            audio[torch.from_numpy(known)] = given.audio
+        if not known.all():
+            free = model.sample(int((~known).sum()), items=items[~known].tolist(), seed=0)
+            audio[torch.from_numpy(~known)] = free.audio
+        yield audio, None
 
 
-def _figures(heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJudge) -> tuple[dict[str, Any], Draws]:
+def _figures(
+    heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJudge, chosen: Chosen
+) -> tuple[dict[str, Any], Draws]:
     reference = heard.pop("reference")
     another = heard.pop(ANOTHER)
     width, draws = metrics.bandwidth_of(reference.features), {}
@@ -204,7 +242,7 @@ def _figures(heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJ
     for name, h in tqdm(heard.items(), desc="figures", unit="set", leave=False):
         enough = len(h.features) > h.features.shape[1]  # else the covariance is none
         kad = metrics.kernel_audio_distance(reference.features, h.features, width, (reference.groups, h.groups))
-        draws[f"{name}/kad"] = kad.draws
+        draws[drawn(f"{name}/kad", h.groups)] = kad.draws
         rungs[name] = {
             "n": len(h.features),
             "kad": _interval(kad.value, kad.draws),
@@ -231,7 +269,12 @@ def _figures(heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJ
         "embedding": ears.embedding.name,
         "notes": list(dict.fromkeys([ears.embedding.note, judge.note])),
         "reference": {"split": "train", "n": len(reference.features), "groups": len(np.unique(reference.groups))},
-        "held_out": {"n": len(another.features), "groups": len(np.unique(another.groups))},
+        "real": {"split": chosen.other_split, "n": len(chosen.other)},
+        "held_out": {
+            "split": chosen.held_split,
+            "n": len(another.features),
+            "groups": len(np.unique(another.groups)),
+        },
         "rungs": rungs,
         "pairs": pairs,
         "novelty": novelty(store, {name: heard[name].prints for name in (HELD, SAMPLED)}),
@@ -239,9 +282,12 @@ def _figures(heard: dict[str, Heard], store: Store, ears: _Ears, judge: TrainedJ
     return figures, draws
 
 
-def _interval(value: float, draws: NDArray[np.float64]) -> dict[str, float]:
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return {"value": value, "low": float(low), "high": float(high)}
+def _interval(value: float, draws: NDArray[np.float64]) -> dict[str, float | None]:
+    """A value with the 95 % interval of its draws; none of a single group, which says nothing of others."""
+    known = draws[np.isfinite(draws)]
+    low, high = np.percentile(known, (2.5, 97.5)) if len(known) > len(draws) / 2 else (np.nan, np.nan)
+    ends = {"value": value, "low": low, "high": high}
+    return {k: float(v) if np.isfinite(v) else None for k, v in ends.items()}
 
 
 def _mean(key: str, values: NDArray[np.float64], groups: NDArray[np.int64], draws: Draws) -> dict[str, Any] | None:
@@ -249,5 +295,14 @@ def _mean(key: str, values: NDArray[np.float64], groups: NDArray[np.int64], draw
     known = np.isfinite(values)
     if not known.any():
         return None
-    draws[key] = mean_draws(values[known], groups[known], metrics.RESAMPLES)
-    return {**_interval(float(values[known].mean()), draws[key]), "n": int(known.sum())}
+    own = groups[known]
+    alone = len(np.unique(own)) < 2
+    found = np.full(metrics.RESAMPLES, np.nan) if alone else mean_draws(values[known], own, metrics.RESAMPLES)
+    draws[drawn(key, own)] = found
+    return {**_interval(float(values[known].mean()), found), "n": int(known.sum())}
+
+
+def drawn(key: str, groups: Any) -> str:
+    """The name of draws: their figure, and which groups were drawn. Only draws of the same groups are drawn alike."""
+    names = "\n".join(map(str, np.unique(np.asarray(groups))))
+    return f"{key}@{hashlib.sha256(names.encode()).hexdigest()[:12]}"

@@ -14,15 +14,16 @@ import numpy as np
 
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
-from audio_vaegan.evaluation.assess import Options, assess_once, read_report
+from audio_vaegan.evaluation.assess import Options, assess_once, check, read_report
 from audio_vaegan.evaluation.compare import compare, names_of
+from audio_vaegan.evaluation.novelty import BASE
 from audio_vaegan.evaluation.pictures import inline
 from audio_vaegan.evaluation.set_table import NOVELTY, PAIRS, PITCH, SETS, Column, show
 from audio_vaegan.evaluation.sets import COPY, HELD, REAL, RECONSTRUCTED, SAMPLED, Draws
-from audio_vaegan.files import MARK, check_out_folder, kind_of, mark, write_atomic, write_json
+from audio_vaegan.files import alone, work_folder, write_atomic, write_json
 from audio_vaegan.sound_model import SoundModel
 
-KIND = "comparison"
+KIND = "comparisons"
 PICTURES = "pictures"
 CLIPS = 5  # in the pictures
 WITHIN = Column("within", "pitch within 50 cents, %", 1, "more")
@@ -30,28 +31,40 @@ Json = dict[str, Any]
 
 
 def compare_runs(
-    paths: list[Path], store: Store, options: Options, out: Path, say: Callable[[str], None] = print
+    paths: list[Path],
+    store: Store,
+    options: Options,
+    out: Path,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Json:
     """Evaluate each run, as far as `out` does not hold its report yet, and write them side by side. Returns what
-    compare.json holds."""
+    compare.json holds. `overwrite` lets reports of other models, stores or options be replaced."""
+    if len(paths) < 2:
+        raise UserError("--compare: give two runs or more")
     names = names_of(paths)
-    for path in paths:
-        SoundModel.from_pretrained(path, vocoder=options.vocoder)  # a mistake is told before the long work
-    if not (out / MARK).exists():
-        check_out_folder(out, KIND)
-    elif kind_of(out) != KIND:
-        raise UserError(f"--out {out}: a folder of another kind ({kind_of(out)}, not {KIND}); choose another name")
-    out.mkdir(parents=True, exist_ok=True)
-    mark(out, KIND)
-    for name, path in zip(names, paths, strict=True):
+    if PICTURES in names:
+        raise UserError(
+            f"--compare: a run named {PICTURES}; the pictures stand in a folder of that name, rename the run"
+        )
+    for path in paths:  # a mistake is told before the long work
+        check(SoundModel.from_pretrained(path, vocoder=options.vocoder), store, options)
+    with alone(out.resolve(), "comparison"):
+        return _compare(dict(zip(names, paths, strict=True)), store, options, out, overwrite, say)
+
+
+def _compare(
+    runs: dict[str, Path], store: Store, options: Options, out: Path, overwrite: bool, say: Callable[[str], None]
+) -> Json:
+    work_folder(out, KIND)
+    for name, path in runs.items():
         say(f"== {name}")
-        assess_once(path, store, options, out / name, say)
-    compare(paths, store, out / PICTURES, CLIPS, overwrite=True, vocoder=options.vocoder)
-    found = side_by_side({name: read_report(out / name) for name in names})
+        assess_once(path, store, options, out / name, overwrite, say)
+    compare([*runs.values()], store, out / PICTURES, CLIPS, overwrite=True, vocoder=options.vocoder)
+    found = side_by_side({name: read_report(out / name) for name in runs})
     write_json(out / "compare.json", found)
     write_atomic(out / "compare.md", markdown(found))
     write_atomic(out / "compare.html", _page(found, out))
-    mark(out, KIND)
     return found
 
 
@@ -69,6 +82,9 @@ def side_by_side(reports: dict[str, tuple[Json, Draws]]) -> Json:
         for what in ("store", "asked"):
             if other.get(what) != first.get(what):
                 raise UserError(f"{names[0]} and {name} were not evaluated alike: another {what}; evaluate them again")
+        heard = [f.get("sets", {}).get("notes") for f in (first, other)]
+        if heard[0] != heard[1]:
+            raise UserError(f"{names[0]} and {name} were heard by different judges; evaluate them again")
     rows = [row for row in _rows(reports) if any(v is not None for v in row["values"].values())]
     told = ("model_hash", "vocoder", "prior", "trained")
     models = {name: {k: f.get(k) for k in told} for name, (f, _) in reports.items()}
@@ -95,7 +111,7 @@ def _rows(reports: dict[str, tuple[Json, Draws]]) -> list[Json]:
             "digits": column.digits,
             "floor": floor,
             "values": values,
-            "differences": _differences(values, {n: d.get(key) for n, (_, d) in reports.items()}),
+            "differences": _differences(values, {n: _drawn(d, key) for n, (_, d) in reports.items()}),
         }
 
     def at(*keys: str) -> Callable[[Json], Json | None]:
@@ -118,22 +134,24 @@ def _rows(reports: dict[str, tuple[Json, Draws]]) -> list[Json]:
         ("test_instrument", "reconstructed"),
         ("test_instrument", "all edits"),
     ):
-        part = _interval_of(at("splits", split, "pitch", name))
-        copy = floor(WITHIN, "splits", split, "pitch", "copy")
-        found.append(row(f"{name}, {split}", WITHIN, part, copy, f"{split}/{name}/within"))
+        part = _interval_of(at("splits", split, "pitch", name))  # of what survives the copy: there is no floor but 100
+        found.append(row(f"{name}, {split}", WITHIN, part, None, f"{split}/{name}/within"))
     found.append(row("sampled", WITHIN, _interval_of(at("samples")), None, "samples/sampled/within"))
     for rung, like in ((RECONSTRUCTED, HELD), (SAMPLED, REAL)):
         for column in (*SETS, *PITCH):
             part = at("sets", "rungs", rung)
-            real = floor(column, "sets", "rungs", like) or floor(column, "sets", "rungs", HELD)
+            own = HELD if column in PITCH else like  # the judge may have heard the others
+            real = floor(column, "sets", "rungs", own)
+            real = floor(column, "sets", "rungs", HELD) if real is None else real
             found.append(row(rung, column, part, real, f"{rung}/{column.key}"))
         if rung == RECONSTRUCTED:
             for column in PAIRS:
-                copy = floor(column, "sets", "pairs", COPY)
+                alike = len({f.get("vocoder") for f in figures.values()}) == 1
+                copy = floor(column, "sets", "pairs", COPY) if alike else None
                 found.append(row(rung, column, at("sets", "pairs", rung), copy, f"{rung}/{column.key}"))
     for column in NOVELTY:
         part = at("sets", "novelty", "sets", SAMPLED)
-        found.append(row(SAMPLED, column, part, floor(column, "sets", "novelty", "sets", HELD)))
+        found.append(row(SAMPLED, column, part, floor(column, "sets", "novelty", "sets", BASE)))
     near = Column("near_copies", "near-copies under one setting, share", 2, "less")
     return [
         *found,
@@ -156,8 +174,13 @@ def _interval_of(get: Callable[[Json], Json | None]) -> Callable[[Json], Json | 
     return part
 
 
-def _differences(values: Json, draws: dict[str, Any]) -> Json:
-    """Each run's figure less the first one's; with its interval where both were resampled alike."""
+def _drawn(draws: Draws, key: str) -> tuple[str, Any] | None:
+    """The draws of a figure, with the name that tells which groups were drawn."""
+    return next(((name, values) for name, values in draws.items() if name.rpartition("@")[0] == key), None)
+
+
+def _differences(values: Json, draws: dict[str, tuple[str, Any] | None]) -> Json:
+    """Each run's figure less the first one's; with its interval where the same groups of both were drawn."""
     names = list(values)
     found: Json = {}
     for name in names[1:]:
@@ -165,11 +188,13 @@ def _differences(values: Json, draws: dict[str, Any]) -> Json:
         if a is None or b is None:
             continue
         x, y = draws[names[0]], draws[name]
-        if x is None or y is None or len(x) != len(y):
-            found[name] = b - a
-            continue
-        low, high = np.percentile(y.astype(np.float64) - x.astype(np.float64), (2.5, 97.5))
-        found[name] = {"value": b - a, "low": float(low), "high": float(high)}
+        found[name] = b - a
+        if x is not None and y is not None and x[0] == y[0]:
+            less = y[1].astype(np.float64) - x[1].astype(np.float64)
+            less = less[np.isfinite(less)]
+            if len(less) > len(y[1]) / 2:
+                low, high = np.percentile(less, (2.5, 97.5))
+                found[name] = {"value": b - a, "low": float(low), "high": float(high)}
     return found
 
 

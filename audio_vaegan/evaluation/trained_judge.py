@@ -26,7 +26,7 @@ from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.evaluation.classifier import whole_pitches
 from audio_vaegan.evaluation.pitch import mean_interval
-from audio_vaegan.files import new_folder, read_json, write_atomic, write_json
+from audio_vaegan.files import check_out_folder, new_folder, read_json, write_atomic, write_json
 from audio_vaegan.mel import Mel
 
 KIND, VERSION = "judge", 1
@@ -79,6 +79,7 @@ class TrainedJudge:
     def __init__(self, network: JudgeNetwork, mel: MelConfig, about: dict[str, Any]) -> None:
         self.network, self.about, self.config = network.eval(), about, mel
         self.mel = Mel(mel)
+        self.at_home = True  # whether it learned from the store whose sounds it hears
         self.notes: NDArray[np.float64] = np.array(about["notes"], dtype=np.float64)
 
     @property
@@ -88,7 +89,8 @@ class TrainedJudge:
     @property
     def note(self) -> str:
         """Its own accuracy on sounds that it never heard, which limits what it can say of others."""
-        return f"{self.name}, learned from {self.about['clips']} real sounds: " + "; ".join(
+        where = "" if self.at_home else " of another store, which may hold what is held out here"
+        return f"{self.name}, learned from {self.about['clips']} real sounds{where}: " + "; ".join(
             f"{a['what']} {a['mean']:.1f} % ({a['low']:.1f} - {a['high']:.1f}) of {a['n']} {a['of']}"
             for a in self.about["accuracy"]
         )
@@ -264,13 +266,22 @@ def load_judge(folder: Path) -> TrainedJudge:
 
 
 def judge_of(store: Store, folder: Path | None, say: Callable[[str], None] = print) -> TrainedJudge:
-    """The judge in `folder`, or that of the store, in STORE.judge; that one is trained if it is not there yet, or is
-    that of an earlier store of this name."""
+    """The judge in `folder`, or that of the store, in STORE.judge. That one is trained if it is not there yet, and
+    anew, as it was, if it is that of an earlier store of this name; where it cannot be written, it serves this time."""
     own = default_folder(store)
     judge = load_judge(folder or own) if folder or own.exists() else None
-    if judge is None or (folder is None and judge.about["store"] != store.content_hash):
-        judge = train_judge(store, say=say)
-        save_judge(judge, own, overwrite=True)
+    if judge is not None and folder is not None:
+        judge.at_home = judge.about["store"] == store.content_hash
+    elif judge is None or judge.about["store"] != store.content_hash:
+        how = {} if judge is None else {k: judge.about[k] for k in ("label", "steps", "seed")}
+        check_out_folder(own, KIND, overwrite=True)
+        judge = train_judge(store, say=say, **how)
+        try:
+            save_judge(judge, own, overwrite=True)
+        except (OSError, UserError) as e:
+            say(
+                f"note: the judge cannot be kept ({e}); keep one elsewhere: train-judge {store.path} --out J, --judge J"
+            )
     different = judge.config.differences(store.mel)
     if different:
         raise UserError(f"--judge {folder or own}: of another mel than --store {store.path} ({'; '.join(different)})")

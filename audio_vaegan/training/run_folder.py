@@ -31,16 +31,7 @@ def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accel
     """Make the run folder, or check that it belongs to the same recipe, and to the same things by hash."""
     mine = {"recipe": recipe.model_dump(mode="json"), **made_of}
     if (run / "run.json").exists():
-        theirs: Any = read_json(run / "run.json", "--out")
-        if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
-            raise UserError(f"--out {run}: damaged (run.json); choose another --out")
-        known = _whole(theirs["recipe"])
-        differences = [text for key, text in _differences(known, mine["recipe"]) if key not in FREE]
-        differences += [words for key, words in MADE_OF.items() if theirs.get(key) != mine.get(key)]
-        if differences:
-            raise UserError(
-                f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out"
-            )
+        check_same(run, recipe, made_of)
     elif run.exists() and (not run.is_dir() or any(not p.name.startswith(".") for p in run.iterdir())):
         raise UserError(f"--out {run}: exists and is not a run folder; choose another name")
     accelerator.wait_for_everyone()
@@ -49,6 +40,21 @@ def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accel
         mark(run, "run")
         write_json(run / "run.json", mine)
     accelerator.wait_for_everyone()
+
+
+def check_same(run: Path, recipe: Recipe, made_of: dict[str, str]) -> None:
+    """Raise UserError that says what differs, if a run that is there is of another recipe (but for FREE), or of other
+    things by hash."""
+    theirs: Any = read_json(run / "run.json", "--out")
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
+        raise UserError(f"--out {run}: damaged (run.json); choose another --out")
+    known, mine = _whole(theirs["recipe"]), recipe.model_dump(mode="json")
+    differences = [text for key, text in _differences(known, mine) if key not in FREE]
+    differences += [words for key, words in MADE_OF.items() if theirs.get(key) != made_of.get(key)]
+    if differences:
+        raise UserError(
+            f"--out {run}: was trained with another recipe ({'; '.join(differences)}); choose another --out"
+        )
 
 
 def _whole(recipe: dict[str, Any]) -> dict[str, Any]:
