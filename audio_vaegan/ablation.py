@@ -53,9 +53,16 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def ablation(spec: Path, store_path: Path, out: Path, launch: Path | None = None, dry_run: bool = False) -> int:
-    """Train the runs of a spec one after the other, evaluate and compare them in the folder `out`. What is there
-    already is not done again. Returns the exit code."""
+def ablation(
+    spec: Path,
+    store_path: Path,
+    out: Path,
+    launch: Path | None = None,
+    dry_run: bool = False,
+    options: Options = Options(),  # noqa: B008 - frozen
+) -> int:
+    """Train the runs of a spec one after the other, evaluate (as `options` say) and compare them in the folder `out`.
+    What is there already is not done again. Returns the exit code."""
     recipes, store = read_spec(spec), Store(store_path)
     for name, recipe in recipes.items():
         check_mel(store, recipe.mel, f"run {name}")
@@ -82,7 +89,7 @@ def ablation(spec: Path, store_path: Path, out: Path, launch: Path | None = None
                 print(f"ablation stopped (exit code {code}); the same command goes on from here", file=sys.stderr)
                 return code
         print("\n== side by side", flush=True)
-        found = compare_runs([out / name for name in recipes], store, Options(), out / RESULTS, overwrite=True)
+        found = compare_runs([out / name for name in recipes], store, options, out / RESULTS, overwrite=True)
     print(table(found))
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; look: {out / RESULTS / 'compare.html'}")
     return 0

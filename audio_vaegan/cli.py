@@ -152,11 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         "differences from the first with their intervals; goes on where it was stopped",
     )
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    p.add_argument("--clips", type=int, default=128, help="at most so many clips a split, whose pitch pYIN judges")
-    p.add_argument("--samples", type=int, default=128, help="sampled sounds that pYIN judges")
-    p.add_argument(
-        "--sounds", type=int, default=1000, help="at most so many in each set: real, copied, reconstructed, sampled"
-    )
+    _amounts(p)
     p.add_argument("--judge", type=Path, help="folder made by train-judge (default: STORE.judge, trained if not there)")
     p.add_argument(
         "--embedding",
@@ -184,6 +180,7 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("ablation", verbs.ablation, "train, measure and compare the runs that a YAML file lists")
     p.add_argument("spec", type=Path, help="like recipes/ablation.yaml")
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
+    _amounts(p)
     p.add_argument("--launch", type=Path, metavar="FILE", help="Accelerate's launch file, for several devices")
     p.add_argument("--dry-run", action="store_true", help="say how long each run takes, and train nothing")
     p.add_argument(
@@ -234,6 +231,14 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
     return parser
+
+
+def _amounts(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--clips", type=int, default=128, help="at most so many clips a split, whose pitch pYIN judges")
+    p.add_argument("--samples", type=int, default=128, help="sampled sounds that pYIN judges")
+    p.add_argument(
+        "--sounds", type=int, default=1000, help="at most so many in each set: real, copied, reconstructed, sampled"
+    )
 
 
 def _prepare_words(p: argparse.ArgumentParser) -> None:

@@ -248,8 +248,10 @@ def _compare_whole(runs: list[Path], store: Any, options: Any, out: Path, overwr
 
 def ablation(args: argparse.Namespace) -> int:
     from audio_vaegan.ablation import ablation as run
+    from audio_vaegan.evaluation.assess import Options
 
-    return run(args.spec, args.store, args.out, args.launch, args.dry_run)
+    options = Options(clips=args.clips, samples=args.samples, sounds=args.sounds)
+    return run(args.spec, args.store, args.out, args.launch, args.dry_run, options)
 
 
 def bias(args: argparse.Namespace) -> int:
