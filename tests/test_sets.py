@@ -64,7 +64,9 @@ def test_the_judge_learns_pitch_and_instrument_and_tells_how_well(many, judge, t
     audio = torch.from_numpy(many.read(rows))
     heard = judge.hear(audio)
     assert heard.features.shape == (20, 128) and heard.pitch.shape == (20, 16)
-    assert torch.allclose(judge.hear(0.1 * audio).features, heard.features, atol=1e-4)  # level says nothing
+    assert torch.allclose(
+        judge.hear(0.1 * audio).features, heard.features, atol=1e-2
+    )  # level says nothing, of features of deviation 1
     save_judge(judge, tmp_path / "judge")
     again = load_judge(tmp_path / "judge")
     assert torch.equal(again.hear(audio).features, heard.features) and again.note == judge.note
