@@ -153,3 +153,9 @@ def change_words(p: argparse.ArgumentParser) -> None:
 
 def _unit(name: str, unit: str) -> str:
     return f"{unit}; {HINTS[name]}" if name in HINTS else unit
+
+
+def say(*lines: str) -> None:
+    """Print lines that may hold names of files and labels, which must not steer the terminal."""
+    for line in "\n".join(lines).split("\n"):
+        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))

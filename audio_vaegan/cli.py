@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan import dataset_verbs, verbs
+from audio_vaegan import dataset_verbs, evaluation_verbs, verbs
 from audio_vaegan.arguments import (
     Help,
     Parser,
@@ -127,66 +127,6 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--method", choices=("joint", "svm", "mean"), default="joint", help="which of those shown is kept")
     p.add_argument("--pca", type=int, default=0, help="so many principal components, pc1 ..., without labels")
 
-    p = verb("train-judge", verbs.train_judge, "train the small network that evaluate hears with, on real sounds alone")
-    p.add_argument("store", type=Path, help="folder made by prepare")
-    p.add_argument(
-        "--label", help="the label that names instruments; instrument_str, instrument, class or folder if left out"
-    )
-    p.add_argument("--steps", type=int, default=1000, help="of 64 sounds")
-    p.add_argument("--seed", type=int, default=0, help="same seed, same judge")
-    p.add_argument("--out", type=Path, help="a new folder (default: STORE.judge, where evaluate looks)")
-    p.add_argument("--overwrite", action="store_true", help="replace a judge that is there")
-
-    p = verb(
-        "evaluate",
-        verbs.evaluate,
-        "measure a model on held-out sounds, and write a report with pictures and players",
-    )
-    p.add_argument("model", type=Path, nargs="?", help="bundle or run folder")
-    p.add_argument(
-        "--compare",
-        type=Path,
-        nargs="+",
-        metavar="RUN",
-        help="instead of MODEL: runs side by side, "
-        "differences from the first with their intervals; goes on where it was stopped",
-    )
-    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    _amounts(p)
-    p.add_argument("--judge", type=Path, help="folder made by train-judge (default: STORE.judge, trained if not there)")
-    p.add_argument(
-        "--embedding",
-        metavar="KIND:PATH",
-        help="for KAD, FAD and the like instead of the judge's: your own "
-        "weights, clap:FOLDER, panns:FILE or vggish:FILE",
-    )
-    p.add_argument("--controls", action="store_true", help="also every control: error, leakage, range, open and closed")
-    p.add_argument("--methods", action="store_true", help="with --controls: against directions fitted after training")
-    p.add_argument(
-        "--identity", metavar="LABEL", help="also whether notes at other pitches keep it, like instrument_str"
-    )
-    vocoder_words(p)
-    out_words(p, "a new folder: report.html, report.json, audio/")
-
-    p = verb(
-        "bias", verbs.bias, "what a store is made of, by class, pitch, loudness, duration; a generated set beside it"
-    )
-    p.add_argument("store", type=Path, help="folder made by prepare")
-    p.add_argument("--dataset", type=Path, help="a generated data set (layout audiofolder)")
-    p.add_argument("--label", help="the label that names classes")
-    p.add_argument("--split", choices=("train", "test_instrument", "test_note"), help="of the store (default: all)")
-    out_words(p, "a new folder: bias.html, bias.json")
-
-    p = verb("ablation", verbs.ablation, "train, measure and compare the runs that a YAML file lists")
-    p.add_argument("spec", type=Path, help="like recipes/ablation.yaml")
-    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    _amounts(p)
-    p.add_argument("--launch", type=Path, metavar="FILE", help="Accelerate's launch file, for several devices")
-    p.add_argument("--dry-run", action="store_true", help="say how long each run takes, and train nothing")
-    p.add_argument(
-        "--out", type=Path, required=True, help="folder for recipes, runs, reports; the same command goes on"
-    )
-
     p = verb("vocode", verbs.vocode, "a sound through mel and vocoder and back: the ceiling of a model")
     p.add_argument("input", type=Path, help="a sound file of any length")
     p.add_argument("--model", type=Path, help="bundle or run folder, for its mel and its own vocoder")
@@ -194,24 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     vocoder_words(p)
     sound_out_words(p)
 
-    p = verb(
-        "evaluate-vocoder",
-        verbs.evaluate_vocoder,
-        "measure a vocoder against Griffin-Lim on copies of a store's clips, and write a report",
-    )
-    p.add_argument("vocoder", nargs="?", default="auto", help="as --vocoder of the other verbs")
-    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    p.add_argument("--split", choices=("held-out", "all"), default="held-out", help="which clips")
-    p.add_argument("--clips", type=int, help="at most so many, spread evenly; all if not given")
-    out_words(p, "a new folder: report.html, report.json, audio/")
-
-    p = verb("compare", verbs.compare, "several models on the same held-out sounds: pictures and sounds side by side")
-    p.add_argument("models", nargs="+", type=Path, help="run folders; their names become the columns")
-    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    p.add_argument("--clips", type=int, default=4, help="how many clips and samples")
-    vocoder_words(p)
-    out_words(p, "a new folder: reconstructed.png, sampled.png, audio/, compare.json")
-
+    evaluation_verbs.add(verb)
     dataset_verbs.add(verb)
 
     p = verb("bench", verbs.bench, "clips a second and memory of the training options on this machine")
@@ -231,14 +154,6 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
     return parser
-
-
-def _amounts(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--clips", type=int, default=128, help="at most so many clips a split, whose pitch pYIN judges")
-    p.add_argument("--samples", type=int, default=128, help="sampled sounds that pYIN judges")
-    p.add_argument(
-        "--sounds", type=int, default=1000, help="at most so many in each set: real, copied, reconstructed, sampled"
-    )
 
 
 def _prepare_words(p: argparse.ArgumentParser) -> None:

@@ -4,18 +4,11 @@ import argparse
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
-from audio_vaegan.arguments import CONTROLS, midi
+from audio_vaegan.arguments import CONTROLS, midi, say
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.files import share
-
-
-def _say(*lines: str) -> None:
-    """Print lines that may hold names of files and labels, which must not steer the terminal."""
-    for line in "\n".join(lines).split("\n"):
-        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
 def prepare(args: argparse.Namespace, **team: Any) -> int:
@@ -40,7 +33,7 @@ def prepare(args: argparse.Namespace, **team: Any) -> int:
         return 0
     if summary.get("up_to_date"):
         print(f"{args.out}: up to date")
-    _say(*describe(summary, recipe.mel.sample_rate, recipe.data.clip_samples))
+    say(*describe(summary, recipe.mel.sample_rate, recipe.data.clip_samples))
     report = args.out.with_name(args.out.name + ".report") if args.dry_run else args.out
     print(f"every file: {report / 'report.html'} (and report.json)")
     return 0
@@ -58,9 +51,9 @@ def inspect(args: argparse.Namespace) -> int:
         found = [f for f in report["files"] if args.file in f["file"]]
         if not found:
             raise UserError(f"--file {args.file}: none of {len(report['files'])} files has that in its name")
-        _say(*(json.dumps(f, ensure_ascii=False) for f in found))
+        say(*(json.dumps(f, ensure_ascii=False) for f in found))
         return 0
-    _say(*describe(report["summary"], store.sample_rate, store.clip_samples), table(report["summary"]))
+    say(*describe(report["summary"], store.sample_rate, store.clip_samples), table(report["summary"]))
     print(f"content hash: {store.content_hash}")
     print(f"every file: {args.store / 'report.html'} (and report.json)")
     return 0
@@ -125,7 +118,7 @@ def generate(args: argparse.Namespace) -> int:
     if args.count is not None:
         raise UserError("--count and --keyboard: there is one sound a key; give one of the two")
     notes = keyboard(args.model, args.out, args.keyboard, asked, like=args.like, **how)
-    _say(*notes, f"{len(set(args.keyboard))} keys in {args.out}, for samplers: {args.out / 'instrument.sfz'}")
+    say(*notes, f"{len(set(args.keyboard))} keys in {args.out}, for samplers: {args.out / 'instrument.sfz'}")
     return 0
 
 
@@ -138,7 +131,7 @@ def edit(args: argparse.Namespace) -> int:
     if len(move) < len(args.move or ()):
         raise UserError("--move: names a direction twice")
     how = {name: getattr(args, name) for name in ("closed_loop", "input_pitch", "overwrite", "vocoder")}
-    _say(edit_file(args.model, args.input, args.out, shift=shift, to=to, move=move, **how))
+    say(edit_file(args.model, args.input, args.out, shift=shift, to=to, move=move, **how))
     return 0
 
 
@@ -148,7 +141,7 @@ def morph(args: argparse.Namespace) -> int:
     how = {name: getattr(args, name) for name in ("steps", "sweep", "overwrite", "vocoder")}
     notes = morph_files(args.model, args.first, args.second, args.out, **how)
     whole = f", and as one: {args.out / 'sweep.wav'}" if args.sweep else ""
-    _say(*notes, f"{args.steps} sounds in {args.out}{whole}")
+    say(*notes, f"{args.steps} sounds in {args.out}{whole}")
     return 0
 
 
@@ -156,7 +149,7 @@ def transfer(args: argparse.Namespace) -> int:
     from audio_vaegan.edits import transfer_file
 
     how = {"overwrite": args.overwrite, "vocoder": args.vocoder}
-    _say(transfer_file(args.model, args.timbre, args.envelope, args.out, **how))
+    say(transfer_file(args.model, args.timbre, args.envelope, args.out, **how))
     return 0
 
 
@@ -171,7 +164,7 @@ def fit_controls(args: argparse.Namespace) -> int:
     store = Store(args.store)
     with Judge() as judge:
         fitted = fit(args.model, store, judge, args.clips, args.vocoder)
-    _say(describe(fitted))
+    say(describe(fitted))
     return 0
 
 
@@ -183,106 +176,8 @@ def directions(args: argparse.Namespace) -> int:
         raise UserError("directions: name an --attribute, or ask for --pca N components")
     if not 0 <= args.pca <= 64:
         raise UserError(f"--pca must lie in 0 ... 64, got {args.pca}")
-    fitted = fit_directions(args.model, Store(args.store), args.attribute, args.method, args.pca, _say)
+    fitted = fit_directions(args.model, Store(args.store), args.attribute, args.method, args.pca, say)
     print(f"directions of this model: {', '.join(fitted.directions)} (use: audio-vaegan edit ... --move NAME=AMOUNT)")
-    return 0
-
-
-def train_judge(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.store import Store
-    from audio_vaegan.evaluation.trained_judge import KIND, default_folder, save_judge
-    from audio_vaegan.evaluation.trained_judge import train_judge as train
-    from audio_vaegan.files import check_out_folder
-
-    if args.steps < 1:
-        raise UserError("--steps must be at least 1")
-    store = Store(args.store)
-    out = default_folder(store) if args.out is None else args.out
-    check_out_folder(out, KIND, args.overwrite)
-    judge = train(store, args.label, args.steps, args.seed, _say)
-    save_judge(judge, out, args.overwrite)
-    _say(judge.note, f"judge: {out}")
-    return 0
-
-
-def evaluate(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.store import Store
-    from audio_vaegan.evaluation.assess import Options, assess
-    from audio_vaegan.evaluation.bias import describe as describe_bias
-    from audio_vaegan.evaluation.control_table import table as controls_table
-    from audio_vaegan.evaluation.evaluate import table
-    from audio_vaegan.evaluation.health import describe as describe_health
-    from audio_vaegan.evaluation.identity import table as identity_table
-    from audio_vaegan.evaluation.methods import table as methods_table
-    from audio_vaegan.evaluation.set_table import table as sets_table
-
-    names = ("clips", "samples", "sounds", "controls", "methods", "identity", "judge", "embedding", "vocoder")
-    options, store = Options(**{name: getattr(args, name) for name in names}), Store(args.store)
-    if (args.model is None) == (args.compare is None):
-        raise UserError("evaluate: give a MODEL, or --compare RUN_A RUN_B, and not both")
-    if args.compare is not None:
-        return _compare_whole(args.compare, store, options, args.out, args.overwrite)
-    figures = assess(args.model, store, options, args.out, args.overwrite, _say)
-    _say(table(figures))
-    for name, text in (
-        ("sets", sets_table),
-        ("health", describe_health),
-        ("bias", describe_bias),
-        ("controls", controls_table),
-        ("methods", methods_table),
-        ("identity", identity_table),
-    ):
-        if name in figures:
-            _say(text(figures[name]))
-    print(f"report: {args.out / 'report.html'}")
-    return 0
-
-
-def _compare_whole(runs: list[Path], store: Any, options: Any, out: Path, overwrite: bool) -> int:
-    from audio_vaegan.evaluation.side_by_side import compare_runs, table
-
-    _say(table(compare_runs(runs, store, options, out, overwrite, _say)))
-    print(f"side by side: {out / 'compare.html'}")
-    return 0
-
-
-def ablation(args: argparse.Namespace) -> int:
-    from audio_vaegan.ablation import ablation as run
-    from audio_vaegan.evaluation.assess import Options
-
-    options = Options(clips=args.clips, samples=args.samples, sounds=args.sounds)
-    return run(args.spec, args.store, args.out, args.launch, args.dry_run, options)
-
-
-def bias(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.store import Store
-    from audio_vaegan.evaluation.bias import describe, write_bias
-
-    page, figures = write_bias(Store(args.store), args.out, args.dataset, args.label, args.split, args.overwrite)
-    _say(describe(figures))
-    print(f"report: {page}")
-    return 0
-
-
-def evaluate_vocoder(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.store import Store
-    from audio_vaegan.evaluation.pitch import Judge
-    from audio_vaegan.evaluation.vocoder import describe, held, write_report
-    from audio_vaegan.evaluation.vocoder import evaluate_vocoder as judge_vocoder
-    from audio_vaegan.files import check_out_folder
-    from audio_vaegan.models.vocoder import open_vocoder
-
-    if args.clips is not None and args.clips < 1:
-        raise UserError("--clips must be at least 1")
-    store = Store(args.store)
-    vocoder = open_vocoder(args.vocoder, store.mel, what=f"--store {args.store}")
-    check_out_folder(args.out, "report", args.overwrite)
-    rows = held(store, args.split, args.clips)
-    with Judge() as judge:
-        figures, values = judge_vocoder(vocoder, store, args.split, rows, judge)
-    page = write_report(figures, values, vocoder, store, rows, args.out, args.overwrite)
-    _say(describe(figures))
-    print(f"report: {page}")
     return 0
 
 
@@ -290,19 +185,7 @@ def vocode(args: argparse.Namespace) -> int:
     from audio_vaegan.evaluation.distances import distances
     from audio_vaegan.vocode import vocode_file
 
-    _say(vocode_file(args.input, args.out, distances, args.vocoder, args.model, args.mel, args.overwrite))
-    return 0
-
-
-def compare(args: argparse.Namespace) -> int:
-    from audio_vaegan.data.store import Store
-    from audio_vaegan.evaluation.compare import compare as side_by_side
-    from audio_vaegan.evaluation.compare import table
-
-    if args.clips < 1:
-        raise UserError("--clips must be at least 1")
-    _say(table(side_by_side(args.models, Store(args.store), args.out, args.clips, args.overwrite, args.vocoder)))
-    print(f"pictures and sounds: {args.out}")
+    say(vocode_file(args.input, args.out, distances, args.vocoder, args.model, args.mel, args.overwrite))
     return 0
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, cli, one_line
+from conftest import LOOPBACK, ROOT, TINY, cli, cli_process, one_line
 
 from audio_vaegan.ablation import read_spec
 from audio_vaegan.errors import UserError
@@ -87,3 +87,12 @@ def test_an_ablation_trains_measures_and_compares_and_does_nothing_twice(spec, t
     for how in (["--dry-run"], []):
         assert "train.steps: 4 != 5" in one_line(cli(*words, *how))
     assert "another kind" in one_line(cli("ablation", spec, "--store", tiny_store, "--out", out / "results"))
+
+
+@pytest.mark.slow
+def test_an_ablation_is_launched_on_two_processes(spec, tiny_store, tmp_path):
+    file = ROOT / "recipes" / "launch" / "two_cpu_processes.yaml"
+    words = ("ablation", spec, "--store", tiny_store, "--out", tmp_path / "out", "--launch", file, "--dry-run")
+    done = cli_process(*words, env=LOOPBACK)
+    assert done.returncode == 0 and done.stdout.count("2 process(es)") == 2, done.stderr
+    assert not (tmp_path / "out").exists()  # a dry run writes nothing

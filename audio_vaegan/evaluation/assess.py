@@ -29,7 +29,8 @@ from audio_vaegan.evaluation.methods import compare_methods
 from audio_vaegan.evaluation.metrics import RESAMPLES
 from audio_vaegan.evaluation.pitch import WITHIN, Judge, mean_draws
 from audio_vaegan.evaluation.report import write_report
-from audio_vaegan.evaluation.sets import FEWEST, SOUNDS, Draws, TooFew, choose, drawn, measure_sets
+from audio_vaegan.evaluation.rungs import FEWEST, SOUNDS, TooFew, choose
+from audio_vaegan.evaluation.sets import Draws, drawn, measure_sets
 from audio_vaegan.evaluation.sweep import judged
 from audio_vaegan.evaluation.trained_judge import default_folder, judge_of, load_judge
 from audio_vaegan.files import check_out_folder, read_json, sha256_file

@@ -5,7 +5,7 @@ reconstructed, sampled. What a figure gains from one rung to the next names the 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,27 +18,33 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio_vaegan.data.store import Store
-from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation import metrics
 from audio_vaegan.evaluation.distances import pair_distances
 from audio_vaegan.evaluation.embeddings import Embedding
-from audio_vaegan.evaluation.held import Held, Rows
+from audio_vaegan.evaluation.held import Rows
 from audio_vaegan.evaluation.novelty import novelty
 from audio_vaegan.evaluation.pictures import rungs as rungs_picture
 from audio_vaegan.evaluation.pitch import mean_draws
+from audio_vaegan.evaluation.rungs import (
+    SOUNDS,
+    Batches,
+    Chosen,
+    choose,
+    copies,
+    like_each,
+    real_sounds,
+    reconstructions,
+    samples,
+)
 from audio_vaegan.evaluation.trained_judge import TrainedJudge
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.fingerprints import prints_of
 
-SOUNDS = 1000  # in a set, if the store has as many
-FEWEST = 20
 SHOWN = 500  # of each set, in the picture
-BATCH = 32
 REAL, HELD, COPY, RECONSTRUCTED, SAMPLED = "real", "real, held out", "copy", "reconstructed", "sampled"
 ANOTHER = "another real sound"
 Values = dict[str, NDArray[np.float64]]
 Draws = dict[str, NDArray[np.float64]]
-Batches = Iterable[tuple[Tensor, Tensor | None]]  # audio [B, samples], and what it should be
 
 
 @dataclass(frozen=True)
@@ -74,21 +80,21 @@ def measure_sets(
     ears = _Ears(model, judge, embedding or judge)
     groups = _group_numbers(store)
     column = store.column("pitch").astype(np.float64)
-    like = _like(column[reference], column[held])
+    like = like_each(column[reference], column[held])
     heard = {
-        "reference": ears.hear("reference", _real(store, reference), column[reference], groups[reference]),
-        REAL: ears.hear(REAL, _real(store, other), column[other], groups[other]) if len(other) else None,
-        ANOTHER: ears.hear(ANOTHER, _real(store, reference[like], held), column[held], groups[held]),
-        HELD: ears.hear(HELD, _real(store, held), column[held], groups[held]),
+        "reference": ears.hear("reference", real_sounds(store, reference), column[reference], groups[reference]),
+        REAL: ears.hear(REAL, real_sounds(store, other), column[other], groups[other]) if len(other) else None,
+        ANOTHER: ears.hear(ANOTHER, real_sounds(store, reference[like], held), column[held], groups[held]),
+        HELD: ears.hear(HELD, real_sounds(store, held), column[held], groups[held]),
     }
-    rungs: dict[str, Callable[[Rows], Iterator[tuple[Tensor, Tensor | None]]]] = {COPY: partial(_copies, model, store)}
+    rungs: dict[str, Callable[[Rows], Batches]] = {COPY: partial(copies, model, store)}
     if model.encodes:
-        rungs[RECONSTRUCTED] = partial(_reconstructions, model, store)
+        rungs[RECONSTRUCTED] = partial(reconstructions, model, store)
     for name, make in rungs.items():
         heard[name] = ears.hear(name, make(held), column[held], groups[held])
     asked = column[other if len(other) else reference]  # as independent of the reference as real ones are
     asked = asked if "pitch" in model.controls else np.full(len(reference), np.nan)
-    heard[SAMPLED] = ears.hear(SAMPLED, _samples(model, asked), asked, -1 - np.arange(len(asked)))
+    heard[SAMPLED] = ears.hear(SAMPLED, samples(model, asked), asked, -1 - np.arange(len(asked)))
     there = {k: h for k, h in heard.items() if h is not None}
     figures, draws = _figures(dict(there), store, ears, judge, chosen)
     plane = PCA(2, svd_solver="covariance_eigh").fit(there["reference"].features)
@@ -101,61 +107,8 @@ def measure_sets(
     return figures, draws, rungs_picture(kad, "KAD (less is nearer)", points)
 
 
-class TooFew(UserError):
-    """A store has too few sounds for sets of them to be compared."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The clips of the sets, `[N]` each: the reference, other sounds of the training instruments (none where there are
-    not enough), and held-out ones; and the splits that these two are of."""
-
-    reference: Rows
-    other: Rows
-    held: Rows
-    other_split: str
-    held_split: str
-
-
-def choose(store: Store, most: int = SOUNDS) -> Chosen:
-    """The reference: clips of `train`. Other sounds of the same instruments: of `test_note`, which neither judge nor
-    model has heard, else, where those are too few, of `train`, from other files than the reference. Held out:
-    `test_instrument`, else `test_note`. No sound twice. Raises TooFew where there are fewer than 20."""
-    source = store.column("source")
-    first = store.column("copy_of") == source
-
-    def shuffled(split: str) -> Rows:
-        rows = store.split(split)
-        return np.random.default_rng(0).permutation(rows[first[rows]])
-
-    train, notes, held = (shuffled(split) for split in ("train", "test_note", "test_instrument"))
-    held_split = "test_instrument" if len(held) >= FEWEST else "test_note"
-    held = held if held_split == "test_instrument" else notes
-    n = min(len(train), len(held), most)
-    if n < FEWEST:
-        raise TooFew(
-            f"--store {store.path}: {len(train)} training and {len(held)} held-out sounds that differ; sets of at "
-            f"least {FEWEST} each are compared (prepare it with a larger --data.test_instruments or --data.test_notes)"
-        )
-    reference, rest = train[:n], train[n:]
-    other, other_split = notes[:n], "test_note"
-    if held_split == "test_note" or len(other) < n:
-        other, other_split = rest[~np.isin(source[rest], source[reference])][:n], "train"
-    other = other if len(other) == n else other[:0]
-    return Chosen(np.sort(reference), np.sort(other), np.sort(held[:n]), other_split, held_split)
-
-
 def _group_numbers(store: Store) -> NDArray[np.int64]:
     return np.unique(store.column("group").astype(str), return_inverse=True)[1].astype(np.int64)
-
-
-def _like(reference: NDArray[np.float64], held: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each held-out clip a clip of the reference of the nearest pitch, one of those at random `[N]`; for one
-    without a pitch, one without."""
-    rng = np.random.default_rng(1)
-    known, own = (np.nan_to_num(x, nan=1e3) for x in (reference, held))
-    away = (np.abs(known - p) for p in own)
-    return np.array([rng.choice(np.flatnonzero(gap == gap.min())) for gap in away], dtype=np.int64)
 
 
 class _Ears:
@@ -187,49 +140,6 @@ class _Ears:
             torch.cat(prints),
             {k: np.concatenate([p[k] for p in pairs]) for k in pairs[0]} if pairs else {},
         )
-
-
-def _parts(rows: Rows) -> Iterator[Rows]:
-    return (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
-
-
-def _real(store: Store, rows: Rows, targets: Rows | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    for i in range(0, len(rows), BATCH):
-        target = None if targets is None else torch.from_numpy(store.read(targets[i : i + BATCH]))
-        yield torch.from_numpy(store.read(rows[i : i + BATCH])), target
-
-
-def _copies(model: SoundModel, store: Store, rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Copies that end where the sounds end, as reconstructions do."""
-    length = torch.from_numpy(store.column("length")[rows])
-    for i, part in enumerate(_parts(rows)):
-        audio = torch.from_numpy(store.read(part))
-        within = torch.arange(audio.shape[1]) < length[i * BATCH : i * BATCH + len(part)].unsqueeze(1)
-        yield model.vocode(model.log_mel(audio)) * within, audio
-
-
-def _reconstructions(model: SoundModel, store: Store, rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
-    for part in _parts(rows):
-        held = Held(model, store, part)
-        yield model.decode(held.sound).audio, held.audio
-
-
-def _samples(model: SoundModel, asked: NDArray[np.float64]) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Sounds from the model's prior, at the pitches of real ones, or the nearest in the trained range. In the place of
-    a sound without a pitch, what the prior gives without being asked (N(0, I) gives it some pitch)."""
-    for i in range(0, len(asked), BATCH):
-        items = np.arange(i, min(i + BATCH, len(asked)))
-        known = np.isfinite(asked[items]) & ("pitch" in model.controls)
-        audio = torch.zeros(len(items), model.clip_samples)
-        if known.any():
-            control = model.controls["pitch"]
-            pitch = asked[items[known]].clip(control.low, control.high)
-            given = model.sample(int(known.sum()), items=items[known].tolist(), seed=0, pitch=pitch)
-            audio[torch.from_numpy(known)] = given.audio
-        if not known.all():
-            free = model.sample(int((~known).sum()), items=items[~known].tolist(), seed=0)
-            audio[torch.from_numpy(~known)] = free.audio
-        yield audio, None
 
 
 def _figures(
