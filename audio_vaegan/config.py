@@ -271,14 +271,18 @@ class TrainConfig(Section):
     best_by: Literal["auto", "val_mel", "val_samples", "val_stft"] = "auto"  # auto: val_stft for a vocoder, val_samples
     # without an encoder, else val_mel
     monitor: Literal["stop", "warn", "off"] = "stop"
+    on_nan: Literal["stop", "rollback"] = "stop"  # rollback: back to the last checkpoint, with half the learning rates
+    rollbacks: Annotated[int, Field(ge=0, le=64)] = 3  # at most so many in a run
     checkpoint_every: Positive = 250
     keep_checkpoints: Positive = 2
     log_every: Positive = 10
     trackers: tuple[str, ...] = ()  # tensorboard, wandb, mlflow ... : those that Accelerate knows
 
 
-# What may change between the commands that go on with one run: no weight depends on it.
-FREE = ("train.trackers", "train.keep_checkpoints", "train.log_every", "train.monitor")
+# What may change between the commands that go on with one run: no weight that is there depends on it.
+FREE = tuple(
+    f"train.{name}" for name in ("trackers", "keep_checkpoints", "log_every", "monitor", "on_nan", "rollbacks")
+)
 
 
 class Recipe(Section):

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from audio_vaegan.errors import UserError
 
 try:
@@ -24,6 +26,14 @@ MARK = ".audio-vaegan"  # a folder that holds this file was written by this prog
 def sha256_file(path: Path) -> str:
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def read_bytes(path: Path, limit: int = 2**32) -> bytes:
+    """The bytes of a file. Raises ValueError where there are more than `limit`."""
+    size = path.stat().st_size
+    if size > limit:
+        raise ValueError(f"{path.name} has {size / 2**20:.0f} MiB, no such file has more than {limit / 2**20:.0f}")
+    return path.read_bytes()
 
 
 def fsync_tree(folder: Path) -> None:
@@ -55,9 +65,12 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file. Raises UserError that names `what` when it is missing or broken."""
+def read_json(path: Path, what: str, limit: int = 2**30) -> Any:
+    """Read a JSON file. Raises UserError that names `what` when it is missing, broken, or larger than `limit` bytes."""
     try:
+        size = path.stat().st_size
+        if size > limit:
+            raise UserError(f"{what}: {path} is too large to be one ({size / 2**20:.0f} MiB)")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path}") from None
@@ -73,11 +86,13 @@ def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]
     folder there; anything else is a UserError and stays untouched.
     """
     path = path.resolve()
+    recover(path, kind)
     check_out_folder(path, kind, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
+        mark(temporary, kind)
     except OSError as e:
         raise UserError(f"--out {path}: cannot be made ({e.strerror}); choose another folder") from None
     try:
@@ -128,17 +143,42 @@ def replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(path: Path, kind: str) -> None:
-    """Put back the folder of this kind that a kill left set aside in `replace_folder`; remove what it left besides."""
-    aside = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.old")
-    old = [
-        p for p in path.parent.glob(".*.old") if aside.fullmatch(p.name) and not p.is_symlink() and kind_of(p) == kind
-    ]
+def recover(path: Path, *kinds: str) -> None:
+    """Mend what a kill left beside `path`: put back a folder of one of these kinds that `replace_folder` had set aside,
+    remove what was half written. What another process is at work on stays."""
+    old = [p for p in _left(path, "old") if kind_of(p) in kinds]
     for folder in sorted(old, key=lambda p: p.stat().st_mtime_ns, reverse=True):
         if path.exists():
             shutil.rmtree(folder, ignore_errors=True)
         else:
             folder.replace(path)
+    for folder in _left(path, "partial"):
+        if kind_of(folder) in kinds or not any(folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left(path: Path, ending: str) -> list[Path]:
+    """Folders `.NAME.PID.ending` beside `path` whose process has ended."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,9}})\.{ending}")
+    found = []
+    for p in path.parent.glob(f".*.{ending}"):
+        match = name.fullmatch(p.name)
+        if match and not p.is_symlink() and p.is_dir() and _ended(int(match[1])):
+            found.append(p)
+    return found
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of `write_atomic` that a kill left in a folder."""
+    for p in folder.glob(".*.tmp"):
+        match = re.fullmatch(r"\..*\.([0-9]{1,9})\.tmp", p.name)
+        if match and _ended(int(match[1])):
+            p.unlink(missing_ok=True)
+
+
+def _ended(pid: int) -> bool:
+    """Whether there is no such process, or it is this one, which has finished what it wrote before."""
+    return pid == os.getpid() or not psutil.pid_exists(pid)
 
 
 @contextmanager

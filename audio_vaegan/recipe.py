@@ -13,9 +13,29 @@ from pydantic import BaseModel, ValidationError
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError, did_you_mean
 
+MOST_BYTES, MOST_VALUES = 2**21, 300_000  # of a YAML file, anchors unfolded
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are booleans (`no` and `off` are words), and no key stands twice."""
+    """YAML in which only true and false are booleans (`no` and `off` are words), and no key stands twice. What unfolds
+    to more values than anybody writes, or endlessly, is refused before it does."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values = 0
+        self._sizes: dict[int, int] = {}  # of the nodes that are whole: values in them, anchors unfolded
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        before, alias = self._values, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        size = self._sizes.get(id(node)) if alias else 1
+        self._values += size or 0
+        if size is None or self._values > MOST_VALUES:
+            mark = node.start_mark if node else None
+            raise yaml.constructor.ConstructorError(problem="anchors that unfold without end", problem_mark=mark)
+        if not alias:
+            self._sizes[id(node)] = self._values - before
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -50,6 +70,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def load_yaml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a YAML file. Raises UserError in one line that begins with `what`."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{what} {path}: too large, no recipe has more than {MOST_BYTES // 2**20} MiB")
         tree = _yaml(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path}") from None

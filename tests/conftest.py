@@ -87,6 +87,18 @@ def launched(*words: object, script: str = "train_vaegan") -> subprocess.Complet
     return run(launch_command(*words, script=script), LOOPBACK)
 
 
+def ranks(
+    *words: object, processes: int = 2, hashes: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A training script in several processes, through `ranks.py`: with faults, or hashes of what each ends with."""
+    command = launch_command(*words)
+    place = command.index("--config_file")
+    command[place + 2] = str(ROOT / "tests" / "ranks.py")
+    command[place:place] = ["--num_processes", str(processes)]
+    found = {"HASHES": str(hashes)} if hashes else {}
+    return run(command, LOOPBACK | {"PYTHONPATH": str(ROOT)} | found | (env or {}))
+
+
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform.startswith("linux") else {}
 
 

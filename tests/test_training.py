@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import LOOPBACK, ROOT, launch_command, launched, one_line, run, train_command, trainer
+from conftest import ROOT, launched, one_line, run, train_command, trainer
 from safetensors.torch import load_file
 
 from audio_vaegan import losses
@@ -230,80 +230,6 @@ def test_a_half_written_checkpoint_is_never_taken(tmp_path, tiny_run):
     (run / "checkpoints" / ".step-00000099.partial").mkdir(parents=True)
     assert checkpoint.latest(run) is None
     assert checkpoint.latest(tiny_run).name == "step-00000012"
-
-
-def with_one_and_two_processes(tmp_path, steps, words):
-    """The metrics of the same run in one process and in two."""
-    words = [*words, "--train.steps", steps]
-    assert trainer(*words, "--out", tmp_path / "one").returncode == 0
-    done = launched(*words, "--out", tmp_path / "two")
-    assert done.returncode == 0, done.stderr
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert [m["step"] for m in two] == list(range(1, steps + 1))
-    return one, two
-
-
-def test_two_processes_make_the_run_of_one(tmp_path, tiny_recipe, tiny_store):
-    """The same global batch: twenty steps' losses equal to 1e-4, and the engine compares the ranks' weights."""
-    words = ["--recipe", tiny_recipe, "--store", tiny_store]
-    one, two = with_one_and_two_processes(tmp_path, 20, words)
-    for a, b in zip(one, two, strict=True):
-        for name in a.keys() & {"mel", "kl", "disc", "heads", "adversarial", "feature", "control", "total"}:
-            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=2e-6), (a["step"], name)
-    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
-    worst = max(float((a[k] - b[k]).abs().max()) for k in a if k.startswith(("vaegan", "critic")))
-    assert worst < 1e-4, worst
-
-
-def test_two_processes_make_the_run_of_one_with_everything_on(tmp_path, tiny_recipe, tiny_store):
-    """Micro-batches (no_sync), growing (unused parameters), penalty, classes, free bits, pairs and rests under DDP."""
-    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--train.accumulate", "2"]
-    words += ["--train.growing", "0.7", "--loss.gan", "wgan_gp", "--model.class_label", "instrument_str"]
-    words += ["--loss.free_bits", "0.02", "--train.disc_rest_above", "0.9", "--model.attention_heads", "2"]
-    words += ["--train.batch_size", "16", "--loss.diversity", "0.1"]
-    one, two = with_one_and_two_processes(tmp_path, 12, words)
-    for a, b in zip(one, two, strict=True):
-        for name in a.keys() & {"mel", "kl", "disc", "penalty", "heads", "feature", "control", "ranking", "rests"}:
-            assert b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-5), (a["step"], name)
-
-
-def test_processes_that_drift_apart_are_found_out(tmp_path):
-    """The check itself, on two gloo processes: equal weights pass, one changed bit does not."""
-    script = tmp_path / "drift.py"
-    script.write_text(
-        "import torch\n"
-        "from accelerate import Accelerator\n"
-        "from audio_vaegan.errors import Failure\n"
-        "from audio_vaegan.training.engine import _agree\n"
-        "accelerator = Accelerator(cpu=True)\n"
-        "module = torch.nn.Linear(4, 4)\n"
-        "torch.nn.init.ones_(module.weight), torch.nn.init.ones_(module.bias)\n"
-        "_agree({'net': module}, accelerator)\n"
-        "if accelerator.process_index == 1:\n"
-        "    module.weight.data[0, 0] += 1e-3\n"
-        "try:\n"
-        "    _agree({'net': module}, accelerator)\n"
-        "    found = False\n"
-        "except Failure:\n"
-        "    found = True\n"
-        "print(f'rank {accelerator.process_index} of {accelerator.num_processes}: {found}', flush=True)\n"
-        "accelerator.end_training()\n"
-    )
-    command = launch_command()
-    command[-1] = str(script)
-    done = run(command, LOOPBACK)
-    assert done.returncode == 0, done.stderr
-    assert "rank 0 of 2: True" in done.stdout and "rank 1 of 2: True" in done.stdout
-
-
-def test_a_launch_in_which_each_process_thinks_it_is_alone_is_refused(tiny_recipe, tiny_store, tmp_path):
-    words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run"]
-    line = one_line(trainer(*words, env={"WORLD_SIZE": "2", "RANK": "0"}))
-    assert "accelerate launch --multi_gpu" in line
-    assert "bf16" in one_line(trainer(*words, env={"ACCELERATE_MIXED_PRECISION": "fp16"}))
-    both = [*words, "--train.mixed_precision", "no"]
-    assert "the recipe says no" in one_line(trainer(*both, env={"ACCELERATE_MIXED_PRECISION": "bf16"}))
-    assert not (tmp_path / "run").exists()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tiny_run, tiny_recipe, tiny_store):

@@ -19,7 +19,7 @@ from audio_vaegan.control.calibration import IDENTITY, Map
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.control.prior import Prior
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import read_json, write_atomic, write_json
+from audio_vaegan.files import read_bytes, read_json, sweep, write_atomic, write_json
 
 VERSION = 3  # 2: decoded mels are set to read as their controls say; 3: noisiness in the audio
 FILE, TENSORS = "controls.json", "controls.safetensors"
@@ -70,6 +70,7 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
         tensors |= {f"prior.{k}": v for k, v in vars(fitted.prior).items() if isinstance(v, np.ndarray)}
     tensors = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()}
     content = save(tensors)
+    sweep(folder)
     write_atomic(folder / TENSORS, content)
     write_json(
         folder / FILE,
@@ -101,7 +102,7 @@ def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
         other = str(text.get("model_hash"))[:12]
         raise UserError(f"{path} was measured on another model ({other}, this is {model_hash[:12]}); {again}")
     try:
-        content = (folder / TENSORS).read_bytes()
+        content = read_bytes(folder / TENSORS)
         if hashlib.sha256(content).hexdigest() != text["tensors_sha256"]:
             raise ValueError(f"{TENSORS} is not the one that was written with it")
         tensors = {k: v.astype(np.float64) for k, v in load(content).items()}

@@ -65,11 +65,13 @@ class Store:
             self.clip_samples = int(about["clip_samples"])
             self.made_by = str(about["made_by"])
             self.content_hash = str(about["content_hash"])
-            self.shards = [(path / s["clips"], path / s["prints"]) for s in about["shards"]]
+            self.shards = [(_inside(path, s["clips"]), _inside(path, s["prints"])) for s in about["shards"]]
             self._table = pq.ParquetFile(path / "items.parquet", memory_map=True)
             if not self._table.schema_arrow.equals(SCHEMA):
                 raise ValueError("the columns of items.parquet are not those of a store")
             shards = [np.load(clips, mmap_mode="r", allow_pickle=False) for clips, _ in self.shards]
+            if any(s.ndim != 2 or s.dtype != np.int16 for s in shards):
+                raise ValueError("a shard is no table of 16-bit samples")
         except (KeyError, TypeError, ValueError, OSError, EOFError, ValidationError, pa.ArrowException) as e:
             reason = " ".join(str(e).split())[:200]
             raise UserError(f"--store {path}: damaged ({type(e).__name__}: {reason}); prepare it again") from None
@@ -146,6 +148,13 @@ class Store:
             out[rows] = self._shards[s][wanted[rows] - self._first[s]]
         out *= 1 / 32768.0
         return out
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of a folder. Raises ValueError for a name that leads anywhere else."""
+    if name != Path(name).name or name in ("", ".", ".."):
+        raise ValueError(f"{name!r} is no file of the store")
+    return folder / name
 
 
 def check_mel(store: Store, mel: MelConfig, what: str) -> None:

@@ -93,7 +93,7 @@ def _facts(done: Finished) -> Facts:
     if spec.augment and "pitch" in model.controls:
         asked.add("pitch")
     numbers = {n: c for n, c in model.controls.items() if not c.classes}
-    own = spec.model_dump(mode="json", by_alias=True)
+    own = spec.told
     return Facts(
         name=spec.name,
         layout=spec.layout,

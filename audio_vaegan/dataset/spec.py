@@ -170,8 +170,15 @@ class Spec(Section):
     @property
     def hash(self) -> str:
         """Of everything that the spec says, defaults filled in."""
-        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the data set tells of it: everything, but of a folder of sounds its name alone, not where it lies."""
+        own = self.model_dump(mode="json", by_alias=True)
+        if self.augment:
+            own["augment"]["folder"] = self.augment.folder.resolve().name
+        return own
 
 
 def load_spec(path: Path, seed: int | None = None) -> Spec:

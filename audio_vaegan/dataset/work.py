@@ -34,7 +34,17 @@ from audio_vaegan.dataset.make import DRAWS, Maker
 from audio_vaegan.dataset.plan import Block, Plan
 from audio_vaegan.dataset.spec import load_spec
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import alone, check_out_folder, kind_of, mark, read_json, sha256_file, write_json
+from audio_vaegan.files import (
+    alone,
+    check_out_folder,
+    kind_of,
+    mark,
+    read_json,
+    recover,
+    sha256_file,
+    sweep,
+    write_json,
+)
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.threads import one_thread
 from audio_vaegan.version import __version__
@@ -99,6 +109,7 @@ def _nothing(*_: Any) -> None:
 def planned(path: Path, spec_path: Path, seed: int | None, device: str, vocoder: str) -> Plan:
     spec = load_spec(spec_path, seed)
     model = SoundModel.from_pretrained(path, device=device, vocoder=vocoder)
+    _ = model.fingerprints  # damaged ones are refused before anything is made
     try:
         return Plan(spec, model)
     except UserError as e:
@@ -116,7 +127,7 @@ def _job(plan: Plan) -> dict[str, Any]:
     files = [[str(f), (folder / f).stat().st_size] for f in plan.files] if folder else []
     versions = {"audio_vaegan": __version__, "torch": torch.__version__}
     return {
-        "spec": plan.spec.model_dump(mode="json", by_alias=True),
+        "spec": plan.spec.told,
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
         "model_hash": model.hash,
         "vocoder": model.vocoder_title,
@@ -128,7 +139,9 @@ def _job(plan: Plan) -> dict[str, Any]:
 
 def _begin(out: Path, job: dict[str, Any], overwrite: bool) -> bool:
     """Make the folder ready. Returns whether this very data set is there already."""
+    recover(out, KIND, UNFINISHED)
     kind, known = kind_of(out) if out.is_dir() else None, out / ".work" / "job.json"
+    sweep(known.parent / "blocks")
     if kind == UNFINISHED:
         if known.is_file() and read_json(known, "--out") == job:
             return False

@@ -26,7 +26,7 @@ from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.evaluation.classifier import whole_pitches
 from audio_vaegan.evaluation.pitch import mean_interval
-from audio_vaegan.files import check_out_folder, new_folder, read_json, write_atomic, write_json
+from audio_vaegan.files import check_out_folder, new_folder, read_bytes, read_json, write_atomic, write_json
 from audio_vaegan.mel import Mel
 
 KIND, VERSION = "judge", 1
@@ -253,7 +253,7 @@ def load_judge(folder: Path) -> TrainedJudge:
         if about["version"] != VERSION:
             raise UserError(f"--judge {folder}: of version {about['version']}, not {VERSION}; {again}")
         mel = MelConfig.model_validate(about["mel"])
-        data = (folder / "judge.safetensors").read_bytes()
+        data = read_bytes(folder / "judge.safetensors")
         if hashlib.sha256(data).hexdigest() != about["hash"]:
             raise UserError(f"--judge {folder}: its weights are not those that judge.json names; {again}")
         network = JudgeNetwork(mel, len(about["notes"]), len(about["classes"]))

@@ -9,6 +9,7 @@ BUNDLE/config.json            recipe, controls, normalisation, versions, hashes 
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import new_folder, read_json, write_atomic, write_json
+from audio_vaegan.files import new_folder, read_bytes, read_json, write_atomic, write_json
 from audio_vaegan.models.controls import Control
 from audio_vaegan.models.critic import ControlHeads
 from audio_vaegan.models.vaegan import Normalisation, VaeGan
@@ -29,6 +30,7 @@ from audio_vaegan.version import __version__
 
 VERSION = 3  # 3: several controls
 WEIGHTS = "vaegan.safetensors"
+MOST_CONFIG, MOST_CONTROLS = 2**24, 64  # bytes of config.json, controls
 PACKAGED = Path(__file__).parents[1] / "pretrained"  # NAME/config.json ...
 
 
@@ -114,7 +116,7 @@ def load_bundle(path: Path) -> Bundle:
             f"{path}: not a model (no config.json there; a model is a bundle or a run folder, or one of the package's: "
             f"{known})"
         )
-    config = read_json(path / "config.json", "model")
+    config = read_json(path / "config.json", "model", MOST_CONFIG)
     if not isinstance(config, dict) or config.get("version") != VERSION:
         raise UserError(f"{path / 'config.json'}: not a bundle of version {VERSION}")
     try:
@@ -122,14 +124,17 @@ def load_bundle(path: Path) -> Bundle:
         inference = config["inference"]
         controls = [Control.from_json(c) for c in inference["controls"]]
         normalisation = Normalisation(**inference["normalisation"])
-        weights = (path / WEIGHTS).read_bytes()
+        if not (math.isfinite(normalisation.mean) and 0 < normalisation.deviation < math.inf):
+            raise ValueError("its normalisation is none")
+        weights = read_bytes(path / WEIGHTS)
         tensors = load(weights)
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as e:
-        raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())})") from None
-    vaegan = VaeGan(recipe, controls, normalisation)
-    frames = recipe.mel.frames(recipe.data.clip_samples)
-    heads = ControlHeads(recipe.model, controls, recipe.mel.n_mels, frames)
-    bundle = Bundle(recipe, vaegan, heads, config.get("about"))
+        _check_size(recipe, controls, len(weights))
+        vaegan = VaeGan(recipe, controls, normalisation)
+        frames = recipe.mel.frames(recipe.data.clip_samples)
+        heads = ControlHeads(recipe.model, controls, recipe.mel.n_mels, frames)
+        bundle = Bundle(recipe, vaegan, heads, dict(config.get("about") or {}))
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, SafetensorError) as e:
+        raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())[:200]})") from None
     if _inference_config(bundle) != inference:
         raise UserError(f"{path / 'config.json'}: its part `inference` does not fit the recipe in it")
     _fill(bundle, tensors, path)
@@ -137,6 +142,17 @@ def load_bundle(path: Path) -> Bundle:
     if bundle.hash != config.get("model_hash"):
         raise UserError(f"{path}: the weights or the configuration were changed after saving (model_hash differs)")
     return bundle.eval()
+
+
+def _check_size(recipe: Recipe, controls: list[Control], size: int) -> None:
+    """Raise ValueError, before any network is made, where a file of so many bytes cannot hold those that the
+    configuration tells of."""
+    m = recipe.model
+    block = m.width * m.kernel + 2 * m.expansion * m.width**2
+    encoder = m.encoder_blocks if recipe.encodes else 0
+    least = block * (encoder + m.generator_blocks) + m.width * m.timbre_dim
+    if 2 * least > size or len(controls) > MOST_CONTROLS:  # in half precision
+        raise ValueError(f"{WEIGHTS} is smaller than the networks that config.json tells of")
 
 
 def _fill(bundle: Bundle, tensors: dict[str, Tensor], path: Path) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.layers import FourierFeatures
+
+MOST_BINS = 8192  # of a head, as many as classes
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,14 @@ class Control:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Control":
-        return cls(**value | {"classes": tuple(value["classes"])})
+        """Of what `to_json` made. Raises ValueError and TypeError for what can be no control."""
+        found = TypeAdapter(cls).validate_python(value)
+        numbers = (found.low, found.high, found.mean, found.deviation, found.bend)
+        if not all(map(math.isfinite, numbers)) or found.deviation <= 0 or found.bend < 0 or found.low > found.high:
+            raise ValueError(f"control {found.name}: its range or scale is none")
+        if not 1 <= found.bins <= MOST_BINS or len(found.classes) > MOST_BINS:
+            raise ValueError(f"control {found.name}: {found.bins} bins, {len(found.classes)} classes")
+        return found
 
     def standard(self, values: Tensor) -> Tensor:
         """Values in the unit -> standardised coordinates."""
@@ -65,7 +75,8 @@ class Control:
     @property
     def standard_range(self) -> tuple[float, float]:
         """`low` and `high`, standardised."""
-        low, high = self.standard(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
+        ends = torch.tensor([self.low, self.high], dtype=torch.float64, device="cpu")
+        low, high = self.standard(ends).tolist()
         return low, high
 
     def at(self, share: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from audio_vaegan.data.duplicates import ALIKE, ALIKE_FINE, COARSE, PRINT, fingerprints
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import write_atomic
+from audio_vaegan.files import sweep, write_atomic
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.controls import Control
 
-FILE = "fingerprints.safetensors"
+FILE, HEADER = "fingerprints.safetensors", "audio-vaegan fingerprints"
 SCALE = 127.0
 NEIGHBOURS = 3  # sounds that a place between them is made of
 
@@ -75,11 +76,19 @@ def save_fingerprints(
 ) -> None:
     """Write the prints of the training clips, and their map, into a bundle."""
     tensors = {"prints": np.round(prints * SCALE).astype(np.int8)}
-    about = {"model_hash": model_hash}
+    about: dict[str, Any] = {"model_hash": model_hash}
     if timbres is not None:
         tensors |= {"map.z": timbres.z.numpy().astype(np.float16), "map.place": timbres.place.numpy()}
-        about |= {"map": json.dumps({"label": timbres.label, "labels": timbres.labels})}
-    write_atomic(folder / FILE, save(tensors, metadata=about))
+        about |= {"map": {"label": timbres.label, "labels": timbres.labels}}
+    sweep(folder)
+    # One entry: of several, safetensors writes the order as chance has it.
+    write_atomic(folder / FILE, save(tensors, metadata={HEADER: json.dumps(about)}))
+
+
+def _about(metadata: dict[str, str]) -> dict[str, Any]:
+    if HEADER in metadata:
+        return dict(json.loads(metadata[HEADER]))
+    return metadata | ({"map": json.loads(metadata["map"])} if "map" in metadata else {})  # of versions before 0.2
 
 
 class Fingerprints:
@@ -109,14 +118,14 @@ def load_fingerprints(folder: Path, model_hash: str, size: int) -> Fingerprints 
     again = "write them again: audio-vaegan fit-controls MODEL --store STORE"
     try:
         with safe_open(path, "numpy") as f:
-            about = f.metadata() or {}
+            about = _about(f.metadata() or {})
             prints = f.get_tensor("prints")
             timbres = None
             if "map" in about:
-                said = json.loads(about["map"])
+                said = about["map"]
                 z, place = (torch.from_numpy(f.get_tensor(f"map.{k}")).float() for k in ("z", "place"))
                 timbres = TimbreMap(z, place, str(said["label"]), tuple(map(str, said["labels"])))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as e:
         raise UserError(f"{path}: damaged ({' '.join(str(e).split())[:120]}); {again}") from None
     if about.get("model_hash") != model_hash:
         other = str(about.get("model_hash"))[:12]

@@ -11,6 +11,14 @@ from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError, did_you_mean
 
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+REFUSED = {  # what a launch asks for by a variable -> why it is refused
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed: its engine holds one network and one optimiser, a VAE-GAN has two of each",
+    "ACCELERATE_USE_FSDP": "FSDP: it shards one network, and the generator's step reads the discriminator whole",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM: it is for language models",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config: these networks fit one device, only the data is shared",
+    "ACCELERATE_DYNAMO_BACKEND": "a dynamo backend: compiled networks are not what checkpoints and bundles hold",
+}
+PLAIN = "plain DDP works: accelerate launch --multi_gpu --num_processes N ..., or recipes/launch/several_gpus.yaml"
 
 
 def launched_precision() -> list[str]:
@@ -18,13 +26,17 @@ def launched_precision() -> list[str]:
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched not in ("no", "bf16"):
         raise UserError(
-            f"launched with mixed precision {launched}; two optimisers share one loss scale: use no or bf16"
+            f"launched with mixed precision {launched}; two optimisers would share one loss scale: launch with "
+            "--mixed_precision bf16, or no"
         )
     return ["--train.mixed_precision", launched] if launched == "bf16" else []
 
 
 def make_accelerator(recipe: Recipe, run: Path | None = None) -> Accelerator:
     """An Accelerator for CPU, one GPU or DDP; every other launch is refused with the way that works."""
+    for variable, why in REFUSED.items():
+        if os.environ.get(variable, "no").lower() not in ("", "no", "false", "0"):
+            raise UserError(f"launched with {why}; {PLAIN}")
     launched, wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), recipe.train.mixed_precision
     if launched not in ("no", wanted):
         raise UserError(
@@ -44,7 +56,7 @@ def make_accelerator(recipe: Recipe, run: Path | None = None) -> Accelerator:
     )
     if accelerator.distributed_type not in SUPPORTED:
         raise UserError(
-            f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP"
+            f"launch type {accelerator.distributed_type.value} is not supported: two networks need plain DDP; {PLAIN}"
         )
     if world != accelerator.num_processes:
         raise UserError(f"{world} processes, but each believes it is one of {accelerator.num_processes}; {mend}")

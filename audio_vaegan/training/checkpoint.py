@@ -4,6 +4,8 @@ RUN/checkpoints/step-00000250/state.safetensors holds every tensor (weights, ave
 step, the best step, and what the monitor counts. No random state is needed: all of it is a function of (seed, step).
 """
 
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import fsync_tree, read_json, write_json
+from audio_vaegan.files import fsync_tree, read_json, sha256_file, write_json
 
-FOLDER = "checkpoints"
+FOLDER, TENSORS = "checkpoints", "state.safetensors"
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -37,26 +39,46 @@ def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
 def save(
     run: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], state: dict[str, Any], keep: int
 ) -> Path:
-    """Write a checkpoint of `state["step"]` steps; then remove all but the last `keep` and the best. Main process only.
+    """Write a checkpoint of `state["step"]` steps; then remove all but the last `keep`, the best, and the last one that
+    the monitor found nothing wrong with (`state["good"]`). Main process only. Raises OSError, of a full disk, too.
 
     `state` is plain JSON: the step, what the monitor counts, and the best checkpoint so far.
     """
     tensors = {f"{n}/{k}": v for n, m in modules.items() for k, v in m.state_dict().items()}
     tensors |= {f"{n}/{k}": v for n, o in optimizers.items() for k, v in optimizer_tensors(o).items()}
     folder = run / FOLDER / f"step-{state['step']:08d}"
+    for left in folder.parent.glob(".step-*.partial"):  # by a kill
+        shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / "state.safetensors")
-    write_json(temporary / "state.json", state)
-    fsync_tree(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
-    best = (state.get("best") or {}).get("step")
+    try:
+        temporary.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / TENSORS)
+        write_state(temporary, state | {"sha256": sha256_file(temporary / TENSORS)})
+        fsync_tree(temporary)
+        _remove(folder)
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as e:
+        shutil.rmtree(temporary, ignore_errors=True)  # a full disk has no room for a half
+        number = re.search(r"os error (\d+)", str(e))
+        if isinstance(e, OSError) or not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from None
+    spared = {f"step-{step:08d}" for step in ((state.get("best") or {}).get("step"), state.get("good")) if step}
     for old in _all(run)[:-keep]:
-        if old.name != f"step-{best or 0:08d}":
-            shutil.rmtree(old, ignore_errors=True)
+        if old.name not in spared:
+            _remove(old)
     return folder
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Give a checkpoint that is there another state; its tensors stay."""
+    write_json(folder / "state.json", state)
+
+
+def _remove(folder: Path) -> None:
+    """A folder that is half removed must not look like a checkpoint."""
+    if folder.exists():
+        shutil.rmtree(folder.replace(folder.with_name(f".{folder.name}.gone.partial")), ignore_errors=True)
 
 
 def _all(run: Path) -> list[Path]:
@@ -70,9 +92,12 @@ def latest(run: Path) -> Path | None:
 
 
 def read(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint, by owner and name."""
+    """The tensors of a checkpoint, by owner and name. Raises UserError where a bit of them has changed."""
+    known = _state(folder).get("sha256")
     try:
-        tensors = load_file(folder / "state.safetensors")
+        if known not in (None, sha256_file(folder / TENSORS)):
+            raise OSError(f"{TENSORS} is not as it was written")
+        tensors = load_file(folder / TENSORS)
     except (OSError, SafetensorError) as e:
         raise UserError(
             f"{folder}: damaged checkpoint ({e}); remove this folder to go on from the one before"
@@ -95,8 +120,12 @@ def load(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Opti
     except (RuntimeError, ValueError, KeyError) as e:
         reason = " ".join(str(e).split())[:200]
         raise UserError(f"{folder}: does not fit this recipe ({reason}); choose another --out") from None
+    return _state(folder)
+
+
+def _state(folder: Path) -> dict[str, Any]:
     try:
-        state = read_json(folder / "state.json", "checkpoint")
+        state = read_json(folder / "state.json", "checkpoint", 2**20)
         return dict(state) | {"step": int(state["step"])}
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{folder}: damaged checkpoint (state.json); remove this folder") from None

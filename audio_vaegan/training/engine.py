@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ class Task(Protocol):
     def optimizers(self) -> dict[str, Optimizer]: ...
     def parameters(self) -> dict[str, int]: ...
     def data(self) -> str: ...
+
+    learning_rate_scale: float
+
     @property
     def best_by(self) -> str: ...
     @property
@@ -44,6 +48,14 @@ class Task(Protocol):
     def cost(self, step: int) -> float: ...
     def validate(self) -> dict[str, float]: ...
     def export(self, out: Path, steps: int) -> str: ...
+
+
+class NotFinite(Exception):
+    """Some figures, by name, are NaN or infinite after so many steps. Every process sees the same."""
+
+    def __init__(self, step: int, names: list[str]) -> None:
+        super().__init__(step, names)
+        self.step, self.names = step, names
 
 
 class Stop:
@@ -108,11 +120,17 @@ class Engine:
         self.state: dict[str, Any] = {"step": 0}
         if last:
             self.state = checkpoint.load(last, task.modules, task.optimizers)
-        self.start: int = self.state["step"]
-        _same_everywhere(self.start, accelerator, run)
-        self.monitor = Monitor(recipe, task.judged, self.state.get("strikes"))
+        _same_everywhere(self.state["step"], accelerator, run)
+        self._begin()
+        self.costs = [task.cost(step) for step in range(recipe.train.steps)]
         by = recipe.train.best_by
         self.best_by = by if by != "auto" else task.best_by
+
+    def _begin(self) -> None:
+        """Take up what the state says."""
+        self.start: int = self.state["step"]
+        self.monitor = Monitor(self.recipe, self.task.judged, self.state.get("strikes"))
+        self.task.learning_rate_scale = 0.5 ** len(self.state.get("rollbacks", ()))
 
     def train(self) -> bool:
         """True when all steps are done; False when the run was interrupted, saved and can go on."""
@@ -126,9 +144,17 @@ class Engine:
             return True
         if self.start:
             accelerator.print(f"{self.run}: going on from step {self.start}")
+        if self.recipe.train.on_nan == "rollback" and checkpoint.latest(self.run) is None:
+            self._write()  # where the first rollback would lead to
         trackers = Trackers(accelerator, self.recipe, self.start)
         with Stop() as stop, self._bar() as bar:
-            done = self._loop(stop, bar, trackers)
+            while True:
+                try:
+                    done = self._loop(stop, bar, trackers)
+                    break
+                except NotFinite as found:
+                    self._roll_back(found)
+                    bar.n = sum(self.costs[: self.start])
         trackers.close()
         if done < steps:
             accelerator.print(f"stopped after step {done} of {steps}; the same command goes on from there")
@@ -140,8 +166,11 @@ class Engine:
 
     def _loop(self, stop: Stop, bar: "tqdm[Any]", trackers: Trackers) -> int:
         """Train until the end or until asked to stop. Returns the number of steps done."""
+        with Log(self.run / "metrics.jsonl", self.start) if self.accelerator.is_main_process else nullcontext() as log:
+            return self._steps(stop, bar, trackers, log)
+
+    def _steps(self, stop: Stop, bar: "tqdm[Any]", trackers: Trackers, log: Log | None) -> int:
         t, accelerator = self.recipe.train, self.accelerator
-        log = Log(self.run / "metrics.jsonl", self.start) if accelerator.is_main_process else None
         began, recorded, looked = time.monotonic(), Window(), Window()
         for step in range(self.start, t.steps):
             terms = self.task.step(step)
@@ -160,6 +189,8 @@ class Engine:
                 if due:
                     record |= self._look(done, looked.mean(accelerator))
                     looked = Window()
+                if self.task.learning_rate_scale != 1:
+                    record["learning_rate_scale"] = self.task.learning_rate_scale
                 if log:
                     log.write(record)
                 trackers.log(record, done)
@@ -187,24 +218,64 @@ class Engine:
         return figures | ({"warnings": warnings} if warnings else {})
 
     def _save(self, done: int, due: bool, trackers: Trackers) -> None:
-        """Checkpoint, best bundle and samples by the main process; then every process stops if the monitor says so."""
-        _agree(self.task.modules, self.accelerator)
+        """Samples, checkpoint and best bundle by the main process; then every process stops if the monitor says so."""
+        if not _agree(self.task.modules, self.accelerator):
+            raise NotFinite(done, ["the weights"])
         self.state |= {"step": done, "strikes": self.monitor.strikes}
-        if self.accelerator.is_main_process:
-            keep = self.recipe.train.keep_checkpoints
-            checkpoint.save(self.run, self.task.modules, self.task.optimizers, self.state, keep)
-            if self._is_best(done):
-                self._export_best(done)
-            if self.samples and due:
-                self.samples(self.run / "samples", done)
-                trackers.show(self.run / "samples", done)
+        if self.monitor.well:
+            self.state["good"] = done
+        if self.accelerator.is_main_process and self.samples and due:  # first: a run goes on behind its checkpoint
+            self.samples(self.run / "samples", done)
+            trackers.show(self.run / "samples", done)
+        self._write()
+        if self.accelerator.is_main_process and self._is_best(done):
+            self._export_best(done)
         self.accelerator.wait_for_everyone()
         fatal = self.monitor.fatal(done) if due else None
         if fatal:
+            good = self.state.get("good")
+            before = f", the last checkpoint before it is step-{good:08d}" if good else ""
             raise Failure(
                 f"training stopped at step {done}: {fatal} at three checkpoints in a row (the warning above says "
-                f"more); {self.run} is saved: change the recipe and choose another --out, or go on regardless by the "
-                "same command with --train.monitor warn"
+                f"more); {self.run} is saved{before}: change the recipe and choose another --out, or go on regardless "
+                "by the same command with --train.monitor warn"
+            )
+
+    def _write(self) -> None:
+        if self.accelerator.is_main_process:
+            keep = self.recipe.train.keep_checkpoints
+            checkpoint.save(self.run, self.task.modules, self.task.optimizers, self.state, keep)
+        self.accelerator.wait_for_everyone()
+
+    def _roll_back(self, found: NotFinite) -> None:
+        """Go back to the last checkpoint, with half the learning rates from there on; or end with words."""
+        t, last = self.recipe.train, checkpoint.latest(self.run)
+        what = f"at step {found.step}: {', '.join(found.names[:3])} became NaN or infinite"
+        saved = f"the checkpoint {last.name} in {self.run} is whole" if last else "no checkpoint was written yet"
+        if t.on_nan == "stop" or last is None:
+            back = ", or go back to it with half the learning rates: the same command with --on-nan rollback"
+            raise Failure(
+                f"training failed {what}; {saved}; train with a smaller --train.learning_rate into another --out"
+                + (back if last else "")
+            )
+        state = checkpoint.load(last, self.task.modules, self.task.optimizers)
+        rollbacks = [*state.get("rollbacks", ()), found.step]
+        if len(rollbacks) > t.rollbacks:
+            raise Failure(
+                f"training failed {what}, after {t.rollbacks} rollbacks; {saved}; lower --train.learning_rate and "
+                "--train.disc_learning_rate, and choose another --out"
+            )
+        self.accelerator.wait_for_everyone()  # all have read it
+        self.state = state | {"rollbacks": rollbacks}
+        if self.accelerator.is_main_process:
+            checkpoint.write_state(last, self.state)
+        self.accelerator.wait_for_everyone()
+        self._begin()
+        if self.accelerator.is_main_process:
+            tqdm.write(
+                f"warning: {what}; back to step {self.start}, with {self.task.learning_rate_scale:g} of the learning "
+                "rates",
+                file=sys.stderr,
             )
 
     def _is_best(self, step: int) -> bool:
@@ -218,11 +289,10 @@ class Engine:
 
     def _bar(self) -> "tqdm[Any]":
         """A bar in units of work, not of steps: later steps cost more, and the time left is right from the start."""
-        costs = [self.task.cost(step) for step in range(self.recipe.train.steps)]
         style = "{desc} {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left  {postfix}"
         shown = self.accelerator.is_main_process
-        done = sum(costs[: self.start])
-        return tqdm(total=sum(costs), initial=done, desc="train", bar_format=style, disable=not shown, smoothing=0)
+        done = sum(self.costs[: self.start])
+        return tqdm(total=sum(self.costs), initial=done, desc="train", bar_format=style, disable=not shown, smoothing=0)
 
     def _export(self, name: str, steps: int) -> None:
         digest = self.task.export(self.run / name, steps)
@@ -231,12 +301,7 @@ class Engine:
     def _check(self, values: dict[str, float], step: int) -> None:
         bad = not_finite(values)
         if bad:
-            last = checkpoint.latest(self.run)
-            saved = f"the checkpoint {last.name} in {self.run} is whole" if last else "no checkpoint was written yet"
-            raise Failure(
-                f"training failed at step {step}: {', '.join(bad[:3])} became NaN or infinite; {saved}; "
-                "train with a smaller --train.learning_rate into another --out"
-            )
+            raise NotFinite(step, bad)
 
 
 def _any_rank(flag: bool, accelerator: Accelerator) -> bool:
@@ -254,12 +319,14 @@ def _same_everywhere(start: int, accelerator: Accelerator, run: Path) -> None:
         )
 
 
-def _agree(modules: dict[str, nn.Module], accelerator: Accelerator) -> None:
-    """Raise Failure when the processes' weights have drifted apart, which DDP itself never notices."""
-    if accelerator.num_processes == 1:
-        return
+def _agree(modules: dict[str, nn.Module], accelerator: Accelerator) -> bool:
+    """Whether all weights are finite. Raises Failure when the processes' weights have drifted apart, which DDP itself
+    never notices."""
     weights = [p.detach() for m in modules.values() for p in m.parameters()]
     norms = torch.stack(torch._foreach_norm(weights)).double()
     everywhere = accelerator.gather(norms.unsqueeze(0))
+    if not torch.isfinite(everywhere).all():
+        return False
     if not torch.allclose(everywhere, everywhere[:1], rtol=1e-6, atol=0):
         raise Failure("the processes' weights differ: a fault in the training step; please report it with the recipe")
+    return True

@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from audio_vaegan.arguments import Parser
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
+from audio_vaegan.files import alone
 from audio_vaegan.models.bundle import Bundle, load_bundle
 from audio_vaegan.models.critic import Discriminator
 from audio_vaegan.models.vocoder import TrainedVocoder, open_vocoder
@@ -43,7 +45,8 @@ def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> i
             accelerator.print(f"objective: {stage.objective}")
             _estimate(_stage_task(stage, store, accelerator), stage, accelerator)
         return 0
-    done = _train(recipe, store, accelerator, args.out, samples)
+    with _alone(args.out, accelerator):
+        done = _train(recipe, store, accelerator, args.out, samples)
     accelerator.end_training()
     return 0 if done else INTERRUPTED
 
@@ -87,7 +90,8 @@ def main_vocoder(samples: Callable[..., None] | None = None, argv: Sequence[str]
         if samples:
             samples(task.trained(step), *task.examples(4), folder, step)
 
-    done = Engine(recipe, made_of, accelerator, task, args.out, write).train()
+    with _alone(args.out, accelerator):
+        done = Engine(recipe, made_of, accelerator, task, args.out, write).train()
     accelerator.end_training()
     return 0 if done else INTERRUPTED
 
@@ -101,6 +105,12 @@ def _parser(what: str, example: str) -> Parser:
     parser.add_argument("--recipe", type=Path, required=True, help="YAML file")
     parser.add_argument("--store", type=Path, required=True, help="folder made by `audio-vaegan prepare`")
     parser.add_argument("--out", type=Path, required=True, help="run folder: checkpoints, metrics, samples, bundle")
+    parser.add_argument(
+        "--on-nan",
+        choices=("stop", "rollback"),
+        help="rollback: when a loss becomes NaN, back to the last checkpoint with half the learning rates, at most "
+        "train.rollbacks times (default: stop)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print recipe, sizes, and the time and memory it takes")
     return parser
 
@@ -108,8 +118,14 @@ def _parser(what: str, example: str) -> Parser:
 def _read(parser: Parser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe, Store, Accelerator]:
     words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(words)
-    recipe = load_recipe(args.recipe, [*launched_precision(), *overrides])
+    on_nan = ["--train.on_nan", args.on_nan] if args.on_nan else []
+    recipe = load_recipe(args.recipe, [*launched_precision(), *overrides, *on_nan])
     return args, recipe, Store(args.store), make_accelerator(recipe, args.out)
+
+
+def _alone(run: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """One launch at a time trains in a run folder."""
+    return alone(run.resolve(), "training") if accelerator.is_main_process else nullcontext()
 
 
 def _train(given: Recipe, store: Store, accelerator: Accelerator, run: Path, samples: Samples | None) -> bool:

@@ -1,8 +1,13 @@
 """Watches a run, and says in words what goes wrong before it is found out hours later.
 
-A run that can no longer become good (every timbre coordinate dead, silent output, every sample a near-copy) is stopped
-when that holds at three checkpoints in a row; `--train.monitor warn` goes on regardless. An imbalance between generator
-and discriminator is only told, because some objectives live with it. NaN always stops a run.
+- NaN or infinity in a loss, a gradient or a weight: seen within `train.log_every` steps, and before anything is saved;
+  the run stops, or goes back to its last checkpoint (`train.on_nan`).
+- Scores of the discriminator that explode: seen at the next checkpoint.
+- Every timbre coordinate dead, silent output, every sample a near-copy: at the next checkpoint after the first quarter
+  of the run, and 200 steps. Like the last one, it is told, and stops the run when so at three checkpoints in a row.
+- Generator and discriminator out of balance: told at every checkpoint; some objectives live with it.
+
+`--train.monitor warn` goes on regardless of all but NaN. The last checkpoint with which nothing was wrong is kept.
 """
 
 import math
@@ -13,7 +18,9 @@ from audio_vaegan.config import Recipe
 
 STRIKES = 3
 GRACE = 200  # steps, and a quarter of the run, before a young average is held against it
-COLLAPSES = ("posterior", "silence", "duplicates")  # what no run recovers from by itself
+COLLAPSES = ("explosion", "posterior", "silence", "duplicates")  # what no run recovers from by itself
+EXPLODED = {"wgan_gp": 1e4}  # mean scores beyond are no judgement any more: a critic's have no scale ...
+USUAL = 100.0  # ... of the other losses they lie around one
 WINS, BLIND = 0.99, 0.52  # the discriminator's ranking of real above fake: always right, or as good as guessing
 
 
@@ -40,7 +47,11 @@ class Monitor:
             known.pop("val_active", None)
         if "ranking" in terms and self.judged(step - 1):
             known["ranking"] = terms["ranking"]
-        found = {} if young else diagnose(recipe, known)
+        if {"score_real", "score_fake"} <= terms.keys():
+            known["scores"] = max(abs(terms["score_real"]), abs(terms["score_fake"]))
+        found = diagnose(recipe, known)
+        if young:
+            found = {name: words for name, words in found.items() if name == "explosion"}
         self.strikes = {name: self.strikes.get(name, 0) + 1 for name in found}
         return [f"step {step}: {words}" for words in found.values()]
 
@@ -50,15 +61,27 @@ class Monitor:
             return None
         return next((name for name in COLLAPSES if self.strikes.get(name, 0) >= STRIKES), None)
 
+    @property
+    def well(self) -> bool:
+        """Whether the last look found nothing that a run does not recover from."""
+        return not any(self.strikes.get(name) for name in COLLAPSES)
+
 
 def diagnose(recipe: Recipe, figures: Mapping[str, float]) -> dict[str, str]:
     """What is wrong with a model of a recipe, by name (`COLLAPSES`, or `discriminator`), in words with the mend.
 
     `figures`: `val_active`, the timbre coordinates that carry more than 0.1 nats; `val_silent` and `val_duplicates`,
     shares of samples (`validation.Validation`); `ranking`, the share of pairs that the discriminator ranks rightly
-    (`losses.ranking`). One that is left out, as of a network that there is not, is not judged.
+    (`losses.ranking`); `scores`, the larger of its mean absolute scores of real clips and of fakes. One that is left
+    out, as of a network that there is not, is not judged.
     """
     found, loss, rate = {}, recipe.loss, f"{recipe.train.disc_learning_rate:g}"
+    scores = figures.get("scores", 0.0)
+    if scores > EXPLODED.get(loss.gan, USUAL):
+        found["explosion"] = (
+            f"the discriminator explodes: its scores are {scores:.0f} on average; lower --train.disc_learning_rate "
+            f"(now {rate}), or --train.grad_clip (now {recipe.train.grad_clip:g})"
+        )
     if figures.get("val_active") == 0:
         found["posterior"] = (
             "posterior collapse: no timbre coordinate carries more than 0.1 nats, so that all sounds are decoded "

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from audio_vaegan.config import FREE, Recipe
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import mark, read_json, write_atomic, write_json
+from audio_vaegan.files import mark, read_json, sweep, write_atomic, write_json
 
 MADE_OF = {  # what decides a run besides the recipe, and how it is called
     "kind": "what is trained: a vocoder or a VAE-GAN",
@@ -35,6 +35,9 @@ def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accel
     elif run.exists() and (not run.is_dir() or any(not p.name.startswith(".") for p in run.iterdir())):
         raise UserError(f"--out {run}: exists and is not a run folder; choose another name")
     accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for folder in (run, run / "samples"):
+            sweep(folder)
     if accelerator.is_main_process and not (run / "run.json").exists():
         run.mkdir(parents=True, exist_ok=True)
         mark(run, "run")
@@ -87,6 +90,12 @@ class Log:
                     kept.append(line)
         write_atomic(path, "".join(line + "\n" for line in kept))
         self.file = path.open("a", buffering=1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
 
     def write(self, record: dict[str, Any]) -> None:
         self.file.write(json.dumps(record) + "\n")

@@ -16,9 +16,10 @@ def learning_rate_factor(step: int, train: TrainConfig) -> float:
     return train.final_learning_rate + (1 - train.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def set_learning_rates(step: int, train: TrainConfig, generator: Any, discriminator: Any) -> None:
-    """Give the optimisers of generator and discriminator (None: there is none) their learning rates of a step."""
-    factor = learning_rate_factor(step, train)
+def set_learning_rates(step: int, train: TrainConfig, generator: Any, discriminator: Any, scale: float = 1.0) -> None:
+    """Give the optimisers of generator and discriminator (None: there is none) their learning rates of a step; `scale`
+    is what rollbacks have left of them."""
+    factor = scale * learning_rate_factor(step, train)
     for optimizer, peak in ((generator, train.learning_rate), (discriminator, train.disc_learning_rate)):
         for group in optimizer.param_groups if optimizer is not None else ():
             group["lr"] = peak * factor

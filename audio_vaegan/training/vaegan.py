@@ -45,6 +45,7 @@ class VaeGanTask:
     """
 
     exported = "config.json"  # a file that an export writes
+    learning_rate_scale = 1.0  # lowered by the engine after a rollback
 
     def __init__(
         self, recipe: Recipe, store: Store, accelerator: Accelerator, similarity: dict[str, Tensor] | None = None
@@ -124,7 +125,7 @@ class VaeGanTask:
     def step(self, step: int) -> Terms:
         """One step of both optimisers. Returns the loss terms as detached scalars of this rank."""
         recipe, t = self.recipe, self.recipe.train
-        schedule.set_learning_rates(step, t, self.opt_g, self.adversary.optimizer)
+        schedule.set_learning_rates(step, t, self.opt_g, self.adversary.optimizer, self.learning_rate_scale)
         judged = schedule.judged(step, recipe)
         self.adversary.detail = schedule.detail(step, recipe)
         for net in (self.net, self.average):

@@ -37,6 +37,7 @@ class VocoderTask:
 
     best_by = "val_stft"
     exported = FILE
+    learning_rate_scale = 1.0  # lowered by the engine after a rollback
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class VocoderTask:
     def step(self, step: int) -> Terms:
         """One step of both optimisers. Returns the loss terms as detached scalars of this rank."""
         t = self.recipe.train
-        schedule.set_learning_rates(step, t, self.opt_g, self.opt_d)
+        schedule.set_learning_rates(step, t, self.opt_g, self.opt_d, self.learning_rate_scale)
         judged = self.judged(step)
         parts = self.feed.parts(step)
         # One forward through the wrapper serves both networks, unless micro-batches would have to be kept.

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audio_vaegan.config import MelConfig, VocoderConfig
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import write_atomic
+from audio_vaegan.files import read_bytes, write_atomic
 from audio_vaegan.models.vocoder.network import VocoderNetwork
 from audio_vaegan.version import __version__
 
@@ -98,8 +98,8 @@ def load_vocoder(path: Path) -> TrainedVocoder:
         if _least_bytes(VocoderConfig(**about["network"])) > path.stat().st_size:
             raise ValueError("it is smaller than the network that its header tells of")
         network = VocoderNetwork(MelConfig.model_validate(about["mel"]), VocoderConfig(**about["network"]))
-        tensors = load(path.read_bytes())
-    except (KeyError, TypeError, ValueError, OSError, RecursionError, SafetensorError) as e:
+        tensors = load(read_bytes(path))
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, SafetensorError) as e:
         raise UserError(f"{path}: damaged vocoder ({type(e).__name__}: {' '.join(str(e).split())[:200]})") from None
     wanted = network.state_dict()
     if wanted.keys() != tensors.keys():
@@ -120,10 +120,15 @@ def load_vocoder(path: Path) -> TrainedVocoder:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is a vocoder of this program, by its header."""
+    """Whether a file is a vocoder of this program, by its header. Raises UserError for one that ends in .safetensors
+    and is none."""
     try:
         return bool(_header(path))
-    except (UserError, OSError, SafetensorError):
+    except (OSError, SafetensorError) as e:
+        if path.suffix == ".safetensors":
+            raise UserError(f"{path}: damaged, or no safetensors file ({' '.join(str(e).split())[:120]})") from None
+        return False
+    except UserError:
         return False
 
 
@@ -136,5 +141,5 @@ def _header(path: Path) -> str:
 
 
 def _least_bytes(size: VocoderConfig) -> int:
-    """Fewer bytes than the two big matrices of every block take in half precision."""
-    return 4 * size.width**2 * size.expansion * size.blocks
+    """Fewer bytes than the kernels and the two big matrices of every block take in half precision."""
+    return (4 * size.width**2 * size.expansion + 2 * size.width * size.kernel) * size.blocks
