@@ -89,7 +89,7 @@ def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]
     recover(path, kind)
     check_out_folder(path, kind, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    discard(temporary)
     try:
         temporary.mkdir(parents=True)
         mark(temporary, kind)
@@ -101,7 +101,7 @@ def new_folder(path: Path, kind: str, overwrite: bool = False) -> Iterator[Path]
         fsync_tree(temporary)
         replace_folder(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
 
 
 def work_folder(path: Path, kind: str) -> None:
@@ -123,7 +123,7 @@ def work_folder(path: Path, kind: str) -> None:
 def mark(folder: Path, kind: str) -> None:
     """Say in the folder that this program wrote it, what it is (store, run, bundle, sounds, notes, report), and which
     files it wrote: only those may be replaced."""
-    (folder / MARK).write_text("\n".join([kind, *_contents(folder)]) + "\n", encoding="utf-8")
+    write_atomic(folder / MARK, "\n".join([kind, *_contents(folder)]) + "\n")
 
 
 def _contents(folder: Path) -> list[str]:
@@ -140,7 +140,18 @@ def replace_folder(new: Path, path: Path) -> None:
     if path.exists():
         path.replace(old)
     new.replace(path)
-    shutil.rmtree(old, ignore_errors=True)
+    discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that this program wrote. Its mark goes last: a kill leaves what is known to be ours."""
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != MARK:
+                entry.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def recover(path: Path, *kinds: str) -> None:
@@ -149,12 +160,13 @@ def recover(path: Path, *kinds: str) -> None:
     old = [p for p in _left(path, "old") if kind_of(p) in kinds]
     for folder in sorted(old, key=lambda p: p.stat().st_mtime_ns, reverse=True):
         if path.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
         else:
             folder.replace(path)
     for folder in _left(path, "partial"):
+        sweep(folder)
         if kind_of(folder) in kinds or not any(folder.iterdir()):
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
 
 
 def _left(path: Path, ending: str) -> list[Path]:
@@ -225,6 +237,7 @@ def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
         return
     if not path.is_dir():
         raise UserError(f"--out {path}: a file of that name exists; choose another name")
+    sweep(path)
     if not any(path.iterdir()):
         return
     if not (path / MARK).exists():

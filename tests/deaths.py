@@ -102,7 +102,7 @@ def survive(
         for _ in range(5):
             how = {"at": int(random.integers(whole.changes))} if random.random() < 0.5 else {}
             end = preloaded.run(command(root), root, **how or {"after": float(random.uniform(0, whole.seconds))})
-            assert end.code in (0, -signal.SIGKILL), end.said
+            assert end.code in (0, -signal.SIGKILL), (end.said, sorted(tree(root)))
             done += end.code == -signal.SIGKILL
             if end.code == 0 or done == kills:
                 break

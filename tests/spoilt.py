@@ -131,6 +131,7 @@ def tables() -> Iterator[Row]:
     yield "jsonl/a lone surrogate", "", written("labels.jsonl", '{"file": "s0.wav", "x": "\\ud800"}\n')
     yield "metadata/rows that lead out", "outside", written("metadata.jsonl", '{"file_name": "../../x.wav"}\n')
     yield "metadata/no names", "", written("metadata.jsonl", '{"x": 1}\n')
+    yield "parquet/a hundred million rows", "no table of labels", lambda f: bomb(f / "labels.parquet")
     yield "parquet/not one", "", written("labels.parquet", b"PAR1" + bytes(100) + b"PAR1")
     yield "notes/a list", "expected one object", notes(list)
     yield "notes/a note that is a number", "expected one object", notes(lambda n: n | {"s0": 3})
@@ -456,6 +457,17 @@ def npy(path: Path, shape: tuple[int, ...]) -> None:
     with path.open("wb") as f:
         np.lib.format.write_array_header_1_0(f, {"descr": "<i2", "fortran_order": False, "shape": shape})
         f.write(bytes(1000))
+
+
+def bomb(path: Path) -> None:
+    """A hundred million equal rows, which Parquet packs into next to nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    part = pa.table({"file": pa.array(np.zeros(2_000_000, np.int8))})
+    with pq.ParquetWriter(path, part.schema) as writer:
+        for _ in range(50):
+            writer.write_table(part)
 
 
 def table(path: Path) -> None:

@@ -48,11 +48,11 @@ def whole_run(root):
     if last is not None:
         assert checkpoint.read(last)
     for name in ("bundle", "best"):
-        if (root / "run" / name).exists():
-            if (root / "run" / name / "vocoder.safetensors").exists():
-                load_vocoder(root / "run" / name / "vocoder.safetensors")
-            else:
-                load_bundle(root / "run" / name)
+        folder = root / "run" / name
+        if (folder / "vocoder.safetensors").exists():
+            load_vocoder(folder / "vocoder.safetensors")
+        elif folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+            load_bundle(folder)
 
 
 def whole_sounds(root):

@@ -1,4 +1,4 @@
-"""A full disk, a folder that cannot be written: a line that says so, nothing half done, and the same command goes on."""
+"""A full disk, a folder that cannot be written: one line says so, nothing is half done, the same command goes on."""
 
 import os
 import subprocess

@@ -32,6 +32,7 @@ def watch(**train):
         ({"val_duplicates": 0.6}, {}, "mode collapse: 60% of samples"),
         ({}, {"ranking": 0.995}, "the discriminator always wins"),
         ({}, {"ranking": 0.5}, "the discriminator guesses"),
+        ({}, {"score_real": 150.0, "score_fake": -2.0}, "the discriminator explodes: its scores are 150"),
     ],
 )
 def test_what_goes_wrong_is_said_with_its_mend(figures, terms, says):
@@ -190,3 +191,136 @@ def test_tensorboard_gets_figures_pictures_and_sounds(tmp_path, tiny_recipe, tin
     assert [e.value for e in board.Scalars("mel")] == pytest.approx([r["mel"] for r in records], abs=1e-5)
     assert board.Scalars("val_mel")[-1].value == pytest.approx(records[-1]["val_mel"], abs=1e-5)
     assert board.Images("samples")[0].step == 4 and board.Audio("sample-0")[0].sample_rate == 16000
+
+
+def spoil(task, step, how):
+    """Let a training step go wrong in one way, at one step: in a loss, in a gradient alone, in a weight alone."""
+    plain = task.step
+
+    def spoilt(number):
+        terms = plain(number)
+        if number != step or spoilt.done:
+            return terms
+        spoilt.done = True
+        parameter = next(task.net.generator.parameters())
+        if how == "loss":
+            return terms | {"mel": torch.tensor(float("nan"))}
+        if how == "gradient":
+            return terms | {"grad_g": torch.tensor(float("inf"))}
+        with torch.no_grad():
+            parameter.view(-1)[0] = float("nan")
+        return terms
+
+    spoilt.done = False
+    task.step = spoilt
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient", "weight"])
+@pytest.mark.parametrize("log_every", [1, 10])
+def test_nan_is_seen_within_log_every_steps_and_never_saved(make_task, tmp_path, how, log_every):
+    run = tmp_path / "run"
+    building = engine(make_task, run, "--train.steps", "40", "--train.log_every", str(log_every))
+    spoil(building.task, 17, how)
+    with pytest.raises(Failure, match=r"training failed at step (\d+): .*--on-nan rollback") as e:
+        building.train()
+    seen = int(str(e.value).split("at step ")[1].split(":")[0])
+    assert 18 <= seen <= 18 + log_every, seen
+    last = checkpoint.latest(run)
+    assert last is not None and last.name == "step-00000016" and last.name in str(e.value)
+    assert all(torch.isfinite(t).all() for part in checkpoint.read(last).values() for t in part.values())
+
+
+def test_an_infinite_gradient_is_seen_in_its_own_step(make_task, tmp_path, monkeypatch):
+    """A finite loss whose gradient is not: what is clipped and stepped with is what is looked at."""
+    building = engine(make_task, tmp_path / "run", "--train.log_every", "1")
+    plain = torch.Tensor.backward
+
+    def backward(loss, *rest, **more):
+        plain(loss, *rest, **more)
+        backward.count += 1
+        if backward.count == 9:  # two a step: the fifth step's first
+            for p in building.task.adversary.net.parameters():
+                p.grad.fill_(float("inf"))
+
+    backward.count = 0
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    with pytest.raises(Failure, match="training failed at step 5: grad_"):
+        building.train()
+
+
+def test_rollback_goes_back_and_halves_the_rates_and_a_death_then_changes_nothing(make_task, tmp_path, capfd):
+    words = ["--train.on_nan", "rollback", "--train.log_every", "1"]
+
+    def rates(task, into):
+        plain = task.step
+
+        def step(number):
+            terms = plain(number)
+            into.append((number, task.opt_g.optimizer.param_groups[0]["lr"]))
+            return terms
+
+        task.step = step
+
+    first, rolled = [], []
+    plain = engine(make_task, tmp_path / "plain")
+    rates(plain.task, first)
+    assert plain.train()
+    building = engine(make_task, tmp_path / "run", *words)
+    spoil(building.task, 6, "weight")
+    rates(building.task, rolled)
+    assert building.train()
+    assert "became NaN or infinite; back to step 4, with 0.5 of the learning rates" in capfd.readouterr().err
+    again = rolled[[step for step, _ in rolled].index(4, 5) :]
+    assert [step for step, _ in again] == list(range(4, 12))
+    assert [rate for _, rate in again] == pytest.approx([0.5 * rate for _, rate in first[4:]])
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000012" / "state.json").read_text())
+    assert state["rollbacks"] == [8] and state["step"] == 12
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == list(range(1, 13))
+    assert [r.get("learning_rate_scale", 1) for r in records] == 4 * [1] + 8 * [0.5]
+    # A death right after the rollback, before the next checkpoint: the same command makes the same weights.
+    died = engine(make_task, tmp_path / "died", *words)
+    spoil(died.task, 6, "weight")
+    plain_loop, calls = died._loop, []
+
+    def loop(*rest):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain_loop(*rest)
+
+    died._loop = loop
+    with pytest.raises(KeyboardInterrupt):
+        died.train()
+    assert engine(make_task, tmp_path / "died", *words).train()
+    whole, other = (checkpoint.read(checkpoint.latest(tmp_path / name)) for name in ("run", "died"))
+    assert all(torch.equal(whole[part][k], other[part][k]) for part in whole for k in whole[part])
+
+
+def test_a_run_that_goes_wrong_again_and_again_ends_with_words(make_task, tmp_path):
+    words = ["--train.on_nan", "rollback", "--train.rollbacks", "2"]
+    hopeless = ["--train.learning_rate", "1e30", "--train.grad_clip", "1e30"]
+    with pytest.raises(Failure, match="after 2 rollbacks; the checkpoint step-00000000"):
+        engine(make_task, tmp_path / "run", *words, *hopeless).train()
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000000" / "state.json").read_text())
+    assert len(state["rollbacks"]) == 2
+    with pytest.raises(Failure, match="after 2 rollbacks"):  # nor does another command try for ever
+        engine(make_task, tmp_path / "run", *words, *hopeless).train()
+
+
+def test_a_discriminator_that_explodes_is_told_at_once_and_stopped_and_what_was_good_is_kept(make_task, tmp_path):
+    building = engine(make_task, tmp_path / "run", "--train.steps", "40", "--train.keep_checkpoints", "1")
+    plain = building.task.step
+
+    def step(number):
+        if number == 9:
+            with torch.no_grad():
+                for p in building.task.adversary.net.discriminator.parameters():
+                    p.mul_(30)
+        return plain(number)
+
+    building.task.step = step
+    with pytest.raises(Failure, match="explosion at three checkpoints in a row") as e:
+        building.train()
+    assert "stopped at step 20" in str(e.value) and "the last checkpoint before it is step-00000008" in str(e.value)
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").glob("step-*"))[0] == "step-00000008"

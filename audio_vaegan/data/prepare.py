@@ -7,7 +7,6 @@ hidden folder beside the store; the last step (`assemble.py`) makes the store of
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from audio_vaegan.files import (
     MARK,
     alone,
     check_out_folder,
+    discard,
     foreign,
     fsync_tree,
     kind_of,
@@ -39,6 +39,7 @@ from audio_vaegan.files import (
     read_json,
     recover,
     replace_folder,
+    sweep,
     write_atomic,
     write_json,
 )
@@ -128,7 +129,7 @@ def _prepare(
         return None
     found = assemble(work, chunks, recipe, {"made_by": made_by, "recipe": _recipe(recipe)}, old)
     if not any(f["used"] for f in found["files"]):
-        shutil.rmtree(work)
+        discard(work)
         raise UserError(_nothing_usable(found["files"], paths))
     seconds = found.pop("seconds")
     summary = _report(work, recipe, **found)
@@ -136,7 +137,7 @@ def _prepare(
         with new_folder(place, "report", overwrite=True) as folder:
             for name in ("report.json", "report.html"):
                 (work / name).replace(folder / name)
-        shutil.rmtree(work)
+        discard(work)
     else:
         _clear(work, ("plan", *CHUNK_FILES))
         mark(work, "store")
@@ -251,16 +252,18 @@ def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk
 
 def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
     """Make the hidden folder; what an earlier run left there is kept where it fits."""
-    if work.exists() or work.is_symlink():
+    if work.is_dir() and not work.is_symlink():
+        sweep(work)
+    if work.is_symlink() or (work.exists() and not (work.is_dir() and not any(work.iterdir()))):
         known = {p for pattern in (MARK, "plan", ".*.tmp", *CHUNK_FILES, *STORE_FILES) for p in work.glob(pattern)}
         if work.is_symlink() or kind_of(work) != "store" or set(work.iterdir()) - known:
             raise UserError(f"{work}: what audio-vaegan did not write is in the way; move it")
         if not (work / "plan").is_file() or (work / "plan").read_text() != made_by:
-            shutil.rmtree(work)
+            discard(work)
         elif any(p not in {c.part for c in chunks} for p in work.glob("part-*.json")):
-            shutil.rmtree(work)  # of a larger folder; what its chunks held is not known
+            discard(work)  # of a larger folder; what its chunks held is not known
         else:
-            _clear(work, (".*.tmp", *STORE_FILES))
+            _clear(work, STORE_FILES)
     work.mkdir(parents=True, exist_ok=True)
     mark(work, "store")
     write_atomic(work / "plan", made_by)

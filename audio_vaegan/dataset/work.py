@@ -37,6 +37,7 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.files import (
     alone,
     check_out_folder,
+    discard,
     kind_of,
     mark,
     read_json,
@@ -159,7 +160,7 @@ def _begin(out: Path, job: dict[str, Any], overwrite: bool) -> bool:
     if kind is not None:
         old = out.with_name(f".{out.name}.{os.getpid()}.old")
         out.replace(old)
-        shutil.rmtree(old)
+        discard(old)
     out.mkdir(parents=True, exist_ok=True)
     mark(out, UNFINISHED)
     known.parent.joinpath("blocks").mkdir(parents=True)
@@ -202,7 +203,7 @@ class _Work:
         if self.team.rank == 0:
             summary = ""
             if not (final / ".audio-vaegan").is_file():  # else it was finished before, and only has to be put in place
-                shutil.rmtree(final, ignore_errors=True)
+                discard(final)
                 finished = Finished(
                     self.plan, self.job, delivered, self._sounds, partial(self._rejects, everything), self._missing
                 )

@@ -47,10 +47,9 @@ def save(
     tensors = {f"{n}/{k}": v for n, m in modules.items() for k, v in m.state_dict().items()}
     tensors |= {f"{n}/{k}": v for n, o in optimizers.items() for k, v in optimizer_tensors(o).items()}
     folder = run / FOLDER / f"step-{state['step']:08d}"
-    for left in folder.parent.glob(".step-*.partial"):  # by a kill
-        shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.partial")
     try:
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / TENSORS)
         write_state(temporary, state | {"sha256": sha256_file(temporary / TENSORS)})
@@ -63,11 +62,18 @@ def save(
         if isinstance(e, OSError) or not number:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from None
+    prune(run, state, keep)
+    return folder
+
+
+def prune(run: Path, state: dict[str, Any], keep: int) -> None:
+    """Remove checkpoints that are not kept any more, and what a kill left half written or half removed."""
     spared = {f"step-{step:08d}" for step in ((state.get("best") or {}).get("step"), state.get("good")) if step}
     for old in _all(run)[:-keep]:
         if old.name not in spared:
             _remove(old)
-    return folder
+    for left in (run / FOLDER).glob(".step-*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

@@ -135,8 +135,10 @@ class Engine:
     def train(self) -> bool:
         """True when all steps are done; False when the run was interrupted, saved and can go on."""
         steps, accelerator = self.recipe.train.steps, self.accelerator
-        if accelerator.is_main_process and self._is_best(self.start):
-            self._export_best(self.start)  # a death between the checkpoint and its bundle
+        if accelerator.is_main_process and self.start:  # a death may have come right after the checkpoint
+            checkpoint.prune(self.run, self.state, self.recipe.train.keep_checkpoints)
+            if self._is_best(self.start):
+                self._export_best(self.start)
         if self.start >= steps:
             accelerator.print(f"{self.run}: already trained ({steps} steps)")
             if accelerator.is_main_process and not (self.run / "bundle" / self.task.exported).exists():

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from audio_vaegan.config import FREE, Recipe
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import mark, read_json, sweep, write_atomic, write_json
+from audio_vaegan.files import mark, read_json, recover, sweep, write_atomic, write_json
 
 MADE_OF = {  # what decides a run besides the recipe, and how it is called
     "kind": "what is trained: a vocoder or a VAE-GAN",
@@ -36,7 +36,10 @@ def claim(run: Path, recipe: Recipe, made_of: dict[str, str], accelerator: Accel
         raise UserError(f"--out {run}: exists and is not a run folder; choose another name")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        for folder in (run, run / "samples"):
+        models = (run / "bundle", run / "best")
+        for folder in models:
+            recover(folder, "bundle")
+        for folder in (run, run / "samples", *models):
             sweep(folder)
     if accelerator.is_main_process and not (run / "run.json").exists():
         run.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from audio_vaegan.errors import UserError
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]{0,14})(\.[0-9]*)?([eE][-+]?[0-9]{1,2})?|[-+]?\.[0-9]{1,15}")
+MOST_ROWS, MOST_BYTES = 5_000_000, 2**31  # a small file of Parquet can unfold to any number of rows
 FILE_COLUMNS = ("file_name", "file", "filename", "path", "fname")
 
 
@@ -69,7 +70,12 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        if about.num_rows > MOST_ROWS or size > MOST_BYTES:
+            raise ValueError(f"{about.num_rows} rows of {size / 2**20:.0f} MiB are no table of labels")
+        rows: list[dict[str, Any]] = file.read().to_pylist()
     return rows
 
 
