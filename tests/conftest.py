@@ -49,6 +49,28 @@ def pytest_configure(config: pytest.Config) -> None:
         load_librosa()
 
 
+FAULTS = {
+    "kills": "kill -9",
+    "full": "a full disk",
+    "read_only": "a disk that cannot be written",
+    "spoilt": "spoilt files",
+    "fuzzed": "mutated files",
+}
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many faults the tests of this run have injected, and how many lost data or ended in a traceback: those whose
+    test failed."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    for name, words in FAULTS.items():
+        counts = [value for r in reports for key, value in r.user_properties if key == name and r.when == "call"]
+        if counts:
+            terminalreporter.write_line(f"faults injected: {words} {sum(counts)}")
+    lost = [r.nodeid for r in terminalreporter.stats.get("failed", []) if "lose" in r.nodeid or "spoilt" in r.nodeid]
+    if lost:
+        terminalreporter.write_line(f"faults that lost something: {len(lost)}")
+
+
 def cli(*words: object) -> subprocess.CompletedProcess[str]:
     """Run a verb, in this process: starting one takes longer than most verbs do."""
     from audio_vaegan.cli import main

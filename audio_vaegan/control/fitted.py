@@ -5,13 +5,13 @@ BUNDLE/controls.json         what was fitted, measured on what; the hash of the 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -108,10 +108,7 @@ def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
         tensors = {k: v.astype(np.float64) for k, v in load(content).items()}
         if not all(np.isfinite(v).all() for v in tensors.values()):
             raise ValueError("NaN or infinite values")
-        controls = {
-            name: Calibration(**{**c, "map": Map(tuple(c["map"]["measured"]), tuple(c["map"]["coordinate"]))})
-            for name, c in text["controls"].items()
-        }
+        controls = {name: _calibration(c) for name, c in text["controls"].items()}
         directions = {
             name: Direction(**d, vector=tensors[f"direction.{name}"]) for name, d in text["directions"].items()
         }
@@ -119,7 +116,15 @@ def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
         if text["prior"] is not None:
             parts = {k: tensors[f"prior.{k}"] for k in ("weight", "mean", "covariance", "defined")}
             prior = Prior(**parts, radius=float(text["prior"]["radius"]))
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError, json.JSONDecodeError) as e:
+        if not all(np.isfinite([d.low, d.high, d.score, d.count]).all() for d in directions.values()):
+            raise ValueError("a direction of NaN")
+        fitted = Fitted(model_hash, controls, prior, directions, dict(text["about"]))
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, SafetensorError) as e:
         reason = " ".join(str(e).split())[:120]
         raise UserError(f"{path}: damaged ({type(e).__name__}: {reason}); {again}") from None
-    return Fitted(model_hash, controls, prior, directions, text["about"])
+    return fitted
+
+
+def _calibration(value: dict[str, Any]) -> Calibration:
+    Calibration(**value)  # names that are not known
+    return TypeAdapter(Calibration).validate_python(value)

@@ -56,6 +56,8 @@ def candidates(
     Two unit vectors of cosine c are sqrt(2 - 2c) apart, and so are at most their projections: sorted along the axis of
     largest variance of the coarse prints, each fresh clip is compared with its neighbourhood only.
     """
+    if not len(prints):
+        return
     coarse, fine = prints[:, :COARSE], prints[:, COARSE:]
     sample = coarse[:: max(1, len(coarse) // 4096)]
     axis = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][0]

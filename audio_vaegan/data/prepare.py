@@ -263,7 +263,7 @@ def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
         elif any(p not in {c.part for c in chunks} for p in work.glob("part-*.json")):
             discard(work)  # of a larger folder; what its chunks held is not known
         else:
-            _clear(work, STORE_FILES)
+            _clear(work, (".*.tmp", *STORE_FILES))
     work.mkdir(parents=True, exist_ok=True)
     mark(work, "store")
     write_atomic(work / "plan", made_by)

@@ -8,6 +8,7 @@ STORE/store.json            version, MelConfig, sample rate, clip length, shards
 """
 
 import json
+import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from audio_vaegan.config import MelConfig
 from audio_vaegan.descriptors import DESCRIPTORS
@@ -25,6 +25,7 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json
 
 VERSION = 4  # 3: brightness is relative to 440 Hz; 4: noisiness ends at -30 dB
+BAD_HEADER = (SyntaxError, tokenize.TokenError, RecursionError, MemoryError)  # NumPy reads an array's header as Python
 SPLITS = ("train", "test_instrument", "test_note")
 
 SCHEMA = pa.schema(
@@ -72,13 +73,22 @@ class Store:
             shards = [np.load(clips, mmap_mode="r", allow_pickle=False) for clips, _ in self.shards]
             if any(s.ndim != 2 or s.dtype != np.int16 for s in shards):
                 raise ValueError("a shard is no table of 16-bit samples")
-        except (KeyError, TypeError, ValueError, OSError, EOFError, ValidationError, pa.ArrowException) as e:
-            reason = " ".join(str(e).split())[:200]
-            raise UserError(f"--store {path}: damaged ({type(e).__name__}: {reason}); prepare it again") from None
+        except (LookupError, TypeError, ValueError, OSError, EOFError, pa.ArrowException, *BAD_HEADER) as e:
+            raise self._damaged(e) from None
         self._shards = shards
         self._first = np.cumsum([0, *(len(s) for s in shards)])
         if self._first[-1] != len(self) or any(s.shape[1] != self.clip_samples for s in shards):
             raise UserError(f"--store {path}: its shards and its table do not agree; prepare it again")
+
+    def _damaged(self, e: Exception) -> UserError:
+        reason = " ".join(str(e).split())[:200]
+        return UserError(f"--store {self.path}: damaged ({type(e).__name__}: {reason}); prepare it again")
+
+    def _read(self, names: list[str] | None = None) -> pa.Table:
+        try:
+            return self._table.read(names)
+        except (OSError, ValueError, pa.ArrowException) as e:
+            raise self._damaged(e) from None
 
     @property
     def sample_rate(self) -> int:
@@ -90,7 +100,7 @@ class Store:
     @property
     def items(self) -> pa.Table:
         """The whole table, read anew."""
-        return self._table.read()
+        return self._read()
 
     def report(self) -> dict[str, Any]:
         """What report.json says: `summary`, `duplicates`, `files`."""
@@ -101,18 +111,24 @@ class Store:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table, some of them at a time in memory."""
-        for batch in self._table.iter_batches(4096):
-            yield from batch.to_pylist()
+        try:
+            for batch in self._table.iter_batches(4096):
+                yield from batch.to_pylist()
+        except (OSError, ValueError, pa.ArrowException) as e:
+            raise self._damaged(e) from None
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the table; null numbers become NaN."""
-        return self._table.read([name]).column(name).to_numpy(zero_copy_only=False)
+        return self._read([name]).column(name).to_numpy(zero_copy_only=False)
 
     @cached_property
     def _labels(self) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
         """The different sets of labels, and which of them each clip has."""
-        column = self._table.read(["labels"]).column("labels").combine_chunks().dictionary_encode()
-        return [json.loads(text) for text in column.dictionary.to_pylist()], column.indices.to_numpy()
+        column = self._read(["labels"]).column("labels").combine_chunks().dictionary_encode()
+        try:
+            return [dict(json.loads(text)) for text in column.dictionary.to_pylist()], column.indices.to_numpy()
+        except (TypeError, ValueError, RecursionError) as e:
+            raise self._damaged(e) from None
 
     def label(self, name: str) -> list[str | None]:
         """A label of every clip as text; None where a clip has none."""

@@ -200,6 +200,12 @@ class _Work:
                 break
             blocks = self.plan.again(left, len(everything), turn + 1)
         delivered = int((self.block >= 0).sum())
+        if not delivered:
+            why = Counter(reason for row in self._rejects(everything) for reason in row["reasons"])
+            raise UserError(
+                f"no sound of {self.plan.count} came out as asked ({', '.join(f'{w} {n}' for w, n in why.items())}); "
+                "widen the tolerance in the spec, or ask for what the model can do (add --overwrite then)"
+            )
         if self.team.rank == 0:
             summary = ""
             if not (final / ".audio-vaegan").is_file():  # else it was finished before, and only has to be put in place

@@ -54,6 +54,7 @@ class Control:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Control":
         """Of what `to_json` made. Raises ValueError and TypeError for what can be no control."""
+        cls(**value)  # names that are not known
         found = TypeAdapter(cls).validate_python(value)
         numbers = (found.low, found.high, found.mean, found.deviation, found.bend)
         if not all(map(math.isfinite, numbers)) or found.deviation <= 0 or found.bend < 0 or found.low > found.high:
