@@ -148,9 +148,9 @@ def test_another_command_leaves_a_finished_data_set_alone(made, tmp_path, spec, 
 
 
 def test_killed_and_gone_on_with_by_any_number_of_processes_it_is_the_same(tmp_path, spec):
-    """One process; two, killed; two of a launch. A block holds one group: here four small ones."""
+    """One process; two, killed; two of a launch, which cannot share out evenly. A block holds one group: here three."""
     group = "  - {count: 9, controls: {pitch: {uniform: [48, 72]}}}\n"
-    text = "attempts: 2\ngroups:\n" + 4 * group
+    text = "attempts: 2\ngroups:\n" + 3 * group
     path = spec(text)
     make(path, tmp_path / "one")
     command = [sys.executable, "-m", "audio_vaegan.cli", "dataset", "notes16k", path, "--out", tmp_path / "two"]

@@ -1,12 +1,10 @@
 """The step loop: resuming, checkpoints, validation, monitor, metrics, samples, and a clean way out at Ctrl-C."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +19,7 @@ from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.training import checkpoint
 from audio_vaegan.training.monitor import Monitor, better, not_finite
 from audio_vaegan.training.run_folder import Log, claim
+from audio_vaegan.training.together import Stop, agree, any_rank, same_everywhere
 from audio_vaegan.training.trackers import Trackers
 
 Samples = Callable[[Path, int], None]
@@ -56,26 +55,6 @@ class NotFinite(Exception):
     def __init__(self, step: int, names: list[str]) -> None:
         super().__init__(step, names)
         self.step, self.names = step, names
-
-
-class Stop:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the current step; a second SIGINT, at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "Stop":
-        self._old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 class Window:
@@ -120,7 +99,7 @@ class Engine:
         self.state: dict[str, Any] = {"step": 0}
         if last:
             self.state = checkpoint.load(last, task.modules, task.optimizers)
-        _same_everywhere(self.state["step"], accelerator, run)
+        same_everywhere(self.state["step"], accelerator, run)
         self._begin()
         self.costs = [task.cost(step) for step in range(recipe.train.steps)]
         by = recipe.train.best_by
@@ -180,7 +159,7 @@ class Engine:
             looked.add(terms)
             bar.update(self.task.cost(step))
             done = step + 1
-            stopping = _any_rank(stop.asked, accelerator)
+            stopping = any_rank(stop.asked, accelerator)
             due = done % t.checkpoint_every == 0 or done == t.steps
             if done % t.log_every == 0 or due or stopping:
                 values = recorded.mean(accelerator)
@@ -221,7 +200,7 @@ class Engine:
 
     def _save(self, done: int, due: bool, trackers: Trackers) -> None:
         """Samples, checkpoint and best bundle by the main process; then every process stops if the monitor says so."""
-        if not _agree(self.task.modules, self.accelerator):
+        if not agree(self.task.modules, self.accelerator):
             raise NotFinite(done, ["the weights"])
         self.state |= {"step": done, "strikes": self.monitor.strikes}
         if self.monitor.well:
@@ -304,31 +283,3 @@ class Engine:
         bad = not_finite(values)
         if bad:
             raise NotFinite(step, bad)
-
-
-def _any_rank(flag: bool, accelerator: Accelerator) -> bool:
-    if accelerator.num_processes == 1:
-        return flag
-    value = torch.tensor([float(flag)], device=accelerator.device)
-    return float(accelerator.reduce(value, reduction="sum").item()) > 0
-
-
-def _same_everywhere(start: int, accelerator: Accelerator, run: Path) -> None:
-    steps = accelerator.gather(torch.tensor([start], device=accelerator.device)).tolist()
-    if len(set(steps)) > 1:
-        raise UserError(
-            f"--out {run}: not every process sees its checkpoints; it must be on storage that all nodes share"
-        )
-
-
-def _agree(modules: dict[str, nn.Module], accelerator: Accelerator) -> bool:
-    """Whether all weights are finite. Raises Failure when the processes' weights have drifted apart, which DDP itself
-    never notices."""
-    weights = [p.detach() for m in modules.values() for p in m.parameters()]
-    norms = torch.stack(torch._foreach_norm(weights)).double()
-    everywhere = accelerator.gather(norms.unsqueeze(0))
-    if not torch.isfinite(everywhere).all():
-        return False
-    if not torch.allclose(everywhere, everywhere[:1], rtol=1e-6, atol=0):
-        raise Failure("the processes' weights differ: a fault in the training step; please report it with the recipe")
-    return True
