@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = verb("inspect", verbs.inspect, "what a store holds, and what became of the files it was made of")
     p.add_argument("store", type=Path, help="folder made by prepare")
+    p.add_argument("--verify", action="store_true", help="has a bit of it changed? reads everything")
     p.add_argument("--file", help="all that is known of the input files whose name holds this text")
 
     p = verb("render-soundfont", verbs.render, "labelled notes from a SoundFont, in NSynth layout")

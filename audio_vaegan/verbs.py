@@ -46,6 +46,14 @@ def inspect(args: argparse.Namespace) -> int:
     from audio_vaegan.data.summary import describe, table
 
     store = Store(args.store)
+    if args.verify:
+        changed = store.changed()
+        if changed is None:
+            raise UserError(f"--store {args.store}: was made before stores knew hashes; prepare it again to have them")
+        if changed:
+            raise UserError(f"--store {args.store}: not as it was written: {', '.join(changed[:5])}; prepare it again")
+        print("every shard and table is as it was written")
+        return 0
     report = store.report()
     if args.file is not None:
         found = [f for f in report["files"] if args.file in f["file"]]

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -195,6 +196,23 @@ def test_inspect_shows_a_store(tmp_path, tiny_store):
     assert told["file"] == name and told["used"] and told["split"]
     assert "none of 41 files" in one_line(cli("inspect", tiny_store, "--file", "nothing"))
     assert "not a store" in one_line(cli("inspect", tmp_path))
+
+
+def test_one_bit_of_a_store_that_has_changed_is_found(tmp_path, tiny_store):
+    store = tmp_path / "store"
+    shutil.copytree(tiny_store, store)
+    assert "as it was written" in cli("inspect", store, "--verify").stdout
+    for name in ("shard-00000.npy", "prints-00000.npy", "items.parquet"):
+        data = bytearray((store / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (store / name).write_bytes(data)
+        assert f"not as it was written: {name}" in one_line(cli("inspect", store, "--verify"))
+        data[len(data) // 2] ^= 1
+        (store / name).write_bytes(data)
+    about = json.loads((store / "store.json").read_text())
+    del about["items_sha256"]
+    (store / "store.json").write_text(json.dumps(about))
+    assert "before stores knew hashes" in one_line(cli("inspect", store, "--verify"))
 
 
 @pytest.mark.parametrize("seed", range(3))

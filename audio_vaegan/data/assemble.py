@@ -87,6 +87,7 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, about: Entry, old:
             "clip_samples": recipe.data.clip_samples,
             "clips": len(stay),
             "shards": written,
+            "items_sha256": sha256_file(work / "items.parquet"),
             "content_hash": digest.hexdigest(),
         }
         | about,
@@ -207,8 +208,9 @@ def _write_shards(work: Path, shards: list[Shard], alive: NDArray[np.bool_], dig
                 save_array(target, np.load(source, mmap_mode="r")[stay])
             else:
                 _link(source, target)
-        digest.update(sha256_file(work / names["clips"]).encode())
-        written.append(names | {"count": len(stay)})
+        hashes = {kind: sha256_file(work / name) for kind, name in names.items()}
+        digest.update(hashes["clips"].encode())
+        written.append({**names, "count": len(stay), "sha256": hashes})
     return written
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from audio_vaegan.config import MelConfig
 from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
-from audio_vaegan.files import read_json
+from audio_vaegan.files import read_json, sha256_file
 
 VERSION = 4  # 3: brightness is relative to 440 Hz; 4: noisiness ends at -30 dB
 BAD_HEADER = (SyntaxError, tokenize.TokenError, RecursionError, MemoryError)  # NumPy reads an array's header as Python
@@ -70,6 +70,7 @@ class Store:
             self._table = pq.ParquetFile(path / "items.parquet", memory_map=True)
             if not self._table.schema_arrow.equals(SCHEMA):
                 raise ValueError("the columns of items.parquet are not those of a store")
+            self._hashes = _hashes(about)
             shards = [np.load(clips, mmap_mode="r", allow_pickle=False) for clips, _ in self.shards]
             if any(s.ndim != 2 or s.dtype != np.int16 for s in shards):
                 raise ValueError("a shard is no table of 16-bit samples")
@@ -101,6 +102,13 @@ class Store:
     def items(self) -> pa.Table:
         """The whole table, read anew."""
         return self._read()
+
+    def changed(self) -> list[str] | None:
+        """Names of files that are not as they were written, by their hashes: reads all of them. None for a store from
+        before there were hashes."""
+        if not self._hashes:
+            return None
+        return [name for name, known in self._hashes.items() if sha256_file(self.path / name) != known]
 
     def report(self) -> dict[str, Any]:
         """What report.json says: `summary`, `duplicates`, `files`."""
@@ -164,6 +172,14 @@ class Store:
             out[rows] = self._shards[s][wanted[rows] - self._first[s]]
         out *= 1 / 32768.0
         return out
+
+
+def _hashes(about: dict[str, Any]) -> dict[str, str]:
+    """The hashes of its files that a store.json knows."""
+    if "items_sha256" not in about:
+        return {}
+    found = {s[kind]: str(s["sha256"][kind]) for s in about["shards"] for kind in ("clips", "prints")}
+    return found | {"items.parquet": str(about["items_sha256"])}
 
 
 def _inside(folder: Path, name: str) -> Path:
