@@ -12,7 +12,7 @@ COMMANDS = {
     "prepare": (["prepare", "NOTES", "--recipe", "RECIPE", "--out", "ROOT/store", "--workers", "1"], whole_store),
     "train_vaegan": (["train_vaegan", "--recipe", "RECIPE", "--store", "STORE", "--out", "ROOT/run"], whole_run),
     "dataset": (
-        ["dataset", "RUN", "SPEC", "--out", "ROOT/out", "--processes", "1", "--vocoder", "griffin-lim"],
+        ["dataset", "notes16k", "SPEC", "--out", "ROOT/out", "--processes", "1"],
         lambda _: None,
     ),
     "generate": (["generate", "RUN", "--count", "4", "--out", "ROOT/out", "--vocoder", "griffin-lim"], whole_sounds),
