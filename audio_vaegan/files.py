@@ -164,7 +164,7 @@ def recover(path: Path, *kinds: str) -> None:
         else:
             folder.replace(path)
     for folder in _left(path, "partial"):
-        sweep(folder)
+        sweep(folder, MARK)
         if kind_of(folder) in kinds or not any(folder.iterdir()):
             discard(folder)
 
@@ -180,9 +180,10 @@ def _left(path: Path, ending: str) -> list[Path]:
     return found
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of `write_atomic` that a kill left in a folder."""
-    for p in folder.glob(".*.tmp"):
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of `write_atomic` that a kill left in a folder of ours; of the file `name` alone where
+    it may be another's."""
+    for p in folder.glob(f".{name}.*.tmp"):
         match = re.fullmatch(r"\..*\.([0-9]{1,9})\.tmp", p.name)
         if match and _ended(int(match[1])):
             p.unlink(missing_ok=True)
@@ -237,7 +238,7 @@ def check_out_folder(path: Path, kind: str, overwrite: bool = False) -> None:
         return
     if not path.is_dir():
         raise UserError(f"--out {path}: a file of that name exists; choose another name")
-    sweep(path)
+    sweep(path, MARK)
     if not any(path.iterdir()):
         return
     if not (path / MARK).exists():

@@ -52,7 +52,7 @@ def guarded(run: Callable[[], int], speak: bool = True) -> int:
             int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(w in str(e) for w in GONE)
         ):
             lost = "another process of this launch has ended, and says why; the same command goes on"
-            return end(f"error: {lost}", 1)
+            return end(f"error: {lost} ({' '.join(str(e).split())[:200]})", 1)
         if type(e).__name__ != "OutOfMemoryError" and "alloc" not in str(e):
             raise
         return end(OUT_OF_MEMORY, 2)

@@ -2,7 +2,7 @@
 with one of them. Words: the script (train_vaegan or train_vocoder), then its own.
 
 HASHES=FOLDER         every process writes the hash of each of its weights to FOLDER/RANK.json after training
-FAULT=KIND:RANK:STEP  raise, fail (with words), mistake (a user's), kill: what happens to that process in that step
+FAULT=KIND:RANK:STEP  raise, fail (with words), mistake (a user's), kill, nan (once): what happens to that process then
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def hashes(engine: Engine) -> dict[str, str]:
 
 
 def faulty(engine: Engine, kind: str, at: int) -> None:
-    plain = engine.task.step
+    plain, done = engine.task.step, []
 
     def step(number: int):
         if number == at:
@@ -39,6 +39,9 @@ def faulty(engine: Engine, kind: str, at: int) -> None:
                 raise Failure("the fault of this test")
             if kind == "mistake":
                 raise UserError("the fault of this test")
+            if kind == "nan":
+                terms = plain(number)
+                return terms if done else done.append(1) or terms | {"mel": terms["mel"] * float("nan")}
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(number)
 

@@ -26,10 +26,6 @@ DEEP = 100_000
 def recipes() -> Iterator[Row]:
     """Of a recipe, a YAML file."""
 
-    def text(content: str | bytes) -> Harm:
-        data = content.encode() if isinstance(content, str) else content
-        return lambda path: path.write_bytes(data)
-
     laughs = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
     merged = "m0: &m0 {k: 1}\n" + "".join(f"m{i}: &m{i} [*m{i - 1}, *m{i - 1}]\n" for i in range(1, 60))
     yield "a billion laughs", "without end", text(laughs + "name: *a29\n")
@@ -65,9 +61,6 @@ def recipes() -> Iterator[Row]:
 
 def specs() -> Iterator[Row]:
     """Of what a data set is to be made of."""
-
-    def text(content: str) -> Harm:
-        return lambda path: path.write_text(content)
 
     yield "a billion sounds", "count", text("name: x\ncount: 100000000000\n")
     yield "a folder that is none", "no such|folder|augment", text("name: x\naugment: {folder: ../../../etc/passwd}\n")
@@ -357,6 +350,12 @@ class Owned:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (os.system, ("touch /tmp/audio-vaegan-owned",))
+
+
+def text(content: str | bytes) -> Harm:
+    """Other contents of a file."""
+    data = content.encode() if isinstance(content, str) else content
+    return lambda path: path.write_bytes(data)
 
 
 def flipped(name: str, at: int) -> Harm:

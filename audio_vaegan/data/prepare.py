@@ -253,8 +253,8 @@ def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk
 def _begin(work: Path, chunks: list[Chunk], made_by: str) -> None:
     """Make the hidden folder; what an earlier run left there is kept where it fits."""
     if work.is_dir() and not work.is_symlink():
-        sweep(work)
-    if work.is_symlink() or (work.exists() and not (work.is_dir() and not any(work.iterdir()))):
+        sweep(work, MARK)
+    if work.is_symlink() or (work.exists() and (not work.is_dir() or any(work.iterdir()))):
         known = {p for pattern in (MARK, "plan", ".*.tmp", *CHUNK_FILES, *STORE_FILES) for p in work.glob(pattern)}
         if work.is_symlink() or kind_of(work) != "store" or set(work.iterdir()) - known:
             raise UserError(f"{work}: what audio-vaegan did not write is in the way; move it")

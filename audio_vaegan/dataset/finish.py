@@ -1,6 +1,5 @@
 """The last pass over a data set: its layout, card, metadata and plots, and its place."""
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -112,7 +111,7 @@ def _facts(done: Finished) -> Facts:
         missing=dict(sorted(gone.items())),
         seed=spec.seed,
         spec=own,
-        spec_sha256=hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest(),
+        spec_sha256=spec.hash,
         model_name=model.recipe.name,
         model_hash=model.hash,
         vocoder=model.vocoder_title,

@@ -76,8 +76,7 @@ class Control:
     @property
     def standard_range(self) -> tuple[float, float]:
         """`low` and `high`, standardised."""
-        ends = torch.tensor([self.low, self.high], dtype=torch.float64, device="cpu")
-        low, high = self.standard(ends).tolist()
+        low, high = self.standard(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
         return low, high
 
     def at(self, share: Tensor) -> Tensor:

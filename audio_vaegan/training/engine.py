@@ -96,6 +96,7 @@ class Engine:
         self.recipe, self.accelerator, self.task, self.run, self.samples = recipe, accelerator, task, run, samples
         claim(run, given or recipe, made_of, accelerator)
         last = checkpoint.latest(run)
+        self.fresh = last is None  # asked once: soon the first process writes
         self.state: dict[str, Any] = {"step": 0}
         if last:
             self.state = checkpoint.load(last, task.modules, task.optimizers)
@@ -125,7 +126,7 @@ class Engine:
             return True
         if self.start:
             accelerator.print(f"{self.run}: going on from step {self.start}")
-        if self.recipe.train.on_nan == "rollback" and checkpoint.latest(self.run) is None:
+        if self.recipe.train.on_nan == "rollback" and self.fresh:
             self._write()  # where the first rollback would lead to
         trackers = Trackers(accelerator, self.recipe, self.start)
         with Stop() as stop, self._bar() as bar:
