@@ -175,8 +175,8 @@ class Store:
 
 
 def _hashes(about: dict[str, Any]) -> dict[str, str]:
-    """The hashes of its files that a store.json knows."""
-    if "items_sha256" not in about:
+    """The hashes of its files that a store.json knows: of all, or of none."""
+    if "items_sha256" not in about or not all("sha256" in s for s in about["shards"]):
         return {}
     found = {s[kind]: str(s["sha256"][kind]) for s in about["shards"] for kind in ("clips", "prints")}
     return found | {"items.parquet": str(about["items_sha256"])}
