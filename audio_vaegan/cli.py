@@ -138,12 +138,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluation_verbs.add(verb)
     dataset_verbs.add(verb)
 
-    p = verb("bench", verbs.bench, "clips a second and memory of the training options on this machine")
-    p.add_argument("--recipe", type=Path, required=True, help="YAML file")
-    p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
-    p.add_argument("--class-label", help="a label of the store, to measure class-conditional training with")
-    p.add_argument("--only", nargs="+", help="options to measure, beside the default")
-    p.add_argument("--steps", type=int, default=6, help="timed steps an option; the median counts")
+    p = verb("bench", verbs.bench, "how fast this machine does what the verbs do, beside what it could do")
+    _bench_words(p)
 
     p = verb("demo", verbs.demo, "a page in the browser on which a model is played")
     p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help="bundle or run folder, or a name")
@@ -155,6 +151,34 @@ def build_parser() -> argparse.ArgumentParser:
     p = verb("doctor", verbs.doctor, "what this machine has, what is missing, and the mend")
     p.add_argument("--fix", action="store_true", help="mend what can be mended here")
     return parser
+
+
+def _bench_words(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help="bundle or run folder, or a name")
+    groups = ("sounds", "training", "prepare", "dataset", "peers", "options", "scale")
+    p.add_argument(
+        "--groups",
+        nargs="+",
+        choices=groups,
+        default=groups[:4],
+        help="what to measure: a model's sounds; a training step; files to a store; a model to a data set; other "
+        "generators; what each option of training costs; stores of many clips",
+    )
+    p.add_argument("--peers", action="store_true", help="also other generators, those that are installed")
+    p.add_argument("--recipe", type=Path, help="of training; quickstart.yaml if not given")
+    p.add_argument("--store", type=Path, help="folder made by prepare; the notes of the package if not given")
+    p.add_argument("--batch", type=int, default=16, help="sounds at once")
+    p.add_argument("--seconds", type=float, default=2.0, help="of timing, for the quickest of what takes turns")
+    p.add_argument("--threads", type=int, help="of torch; as many as it takes by itself if not given")
+    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...; training takes a GPU where there is one")
+    vocoder_words(p)
+    p.add_argument("--class-label", help="options: a label of the store, to measure class-conditional training with")
+    p.add_argument("--only", nargs="+", default=(), help="options: those to measure, beside the default")
+    p.add_argument("--steps", type=int, default=6, help="options: timed steps each; the median counts")
+    clips = (1_000, 10_000, 100_000, 1_000_000)
+    p.add_argument("--clips", type=int, nargs="+", default=clips, help="scale: in the store, by hard links")
+    p.add_argument("--out", type=Path, help="a JSON file for the figures")
+    p.add_argument("--overwrite", action="store_true", help="replace the JSON file")
 
 
 def _prepare_words(p: argparse.ArgumentParser) -> None:

@@ -159,15 +159,23 @@ class ModelConfig(Section):
     kernel: Size = 7
     expansion: Size = 2
     encoder_blocks: Size = 6
+    encoder_fine_blocks: Size | None = None  # of them, at every frame: four times as dear as the rest; None: a third
     generator_blocks: Size = 8
+    generator_fine_blocks: Size | None = None  # likewise; None: half
     head_blocks: Size = 3
     disc_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 64, 96)
+    disc_kernel: Size = 5
     disc_scales: Size = 3
 
     @model_validator(mode="after")
     def _centred(self) -> "ModelConfig":
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        for name in ("kernel", "disc_kernel"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
+        for part in ("encoder", "generator"):
+            fine, blocks = getattr(self, f"{part}_fine_blocks"), getattr(self, f"{part}_blocks")
+            if fine is not None and fine > blocks:
+                raise ValueError(f"{part}_fine_blocks {fine} is more than {part}_blocks {blocks}")
         if self.attention_heads and self.width % self.attention_heads:
             raise ValueError(f"attention_heads must divide width {self.width}, got {self.attention_heads}")
         if self.class_label == "pitch":

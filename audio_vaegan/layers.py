@@ -26,7 +26,7 @@ class AdaLayerNorm(nn.Module):
         if self.film is None or condition is None:
             return x
         gain, offset = self.film(condition).unsqueeze(1).chunk(2, dim=-1)
-        return x * (1 + gain) + offset
+        return torch.addcmul(offset, x, 1 + gain)
 
 
 class DepthwiseConv(nn.Module):

@@ -198,14 +198,41 @@ def vocode(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    from audio_vaegan.bench import OPTIONS, table
+    from audio_vaegan.bench import OPTIONS, Wanted, tables
     from audio_vaegan.bench import bench as measure
+    from audio_vaegan.files import write_json
 
-    unknown = [name for name in args.only or () if name not in OPTIONS]
-    if unknown or args.steps < 1:
-        mend = did_you_mean(unknown[0], OPTIONS) if unknown else ""
-        raise UserError(f"--only: no option {unknown[0]!r}.{mend}" if unknown else "--steps must be at least 1")
-    print(table(measure(args.recipe, args.store, args.class_label, args.only, args.steps)))
+    for name in args.only:
+        if name not in OPTIONS:
+            raise UserError(f"--only: no option {name!r}.{did_you_mean(name, OPTIONS)}")
+    least = {"--steps": args.steps, "--batch": args.batch, "--clips": min(args.clips), "--threads": args.threads or 1}
+    for word, value in least.items():
+        if value < 1:
+            raise UserError(f"{word} must be at least 1")
+    if not args.seconds > 0:
+        raise UserError("--seconds must be above 0")
+    if args.out is not None and args.out.exists() and not args.overwrite:
+        raise UserError(f"--out {args.out}: exists; choose another name, or give --overwrite")
+    groups = [*args.groups, *(["peers"] if args.peers and "peers" not in args.groups else [])]
+    wanted = Wanted(
+        tuple(groups),
+        args.model,
+        args.recipe,
+        args.store,
+        args.batch,
+        args.seconds,
+        args.threads,
+        args.device,
+        args.vocoder,
+        args.class_label,
+        tuple(args.only),
+        args.steps,
+        tuple(args.clips),
+    )
+    report = measure(wanted)
+    print(tables(report))
+    if args.out is not None:
+        write_json(args.out, report)
     return 0
 
 

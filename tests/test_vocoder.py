@@ -95,38 +95,45 @@ def test_the_inverse_of_the_stft_is_the_clip(name):
 # --- phases ---------------------------------------------------------------------------------------------------------
 
 
+def nearest(magnitude):
+    """The bin of the peak that every bin follows."""
+    peaks = nearest_peaks(magnitude, 2)
+    return (peaks.place[peaks.owner] % magnitude.shape[-1]).view(magnitude.shape)
+
+
 def test_every_bin_follows_the_nearest_peak_of_its_own_frame():
     g = torch.Generator().manual_seed(1)
     magnitude = torch.rand(3, 40, 33, generator=g)
     magnitude[0, 5] = torch.linspace(1, 0, 33)  # one peak at the lower end, one at the upper
     magnitude[0, 6] = torch.linspace(0, 1, 33)
-    found = nearest_peaks(magnitude, 2)
+    found = nearest(magnitude)
     for frame, own in zip(magnitude.flatten(0, 1), found.flatten(0, 1), strict=True):
         peaks = [k for k in range(33) if frame[k] >= frame[max(0, k - 2) : k + 3].max()]
         assert own.tolist() == [min(peaks, key=lambda p, k=k: (abs(p - k), p)) for k in range(33)]
     magnitude[0, 0], magnitude[1, 7] = torch.nan, torch.nan  # frames without peaks leave the others alone
-    again = nearest_peaks(magnitude, 2)
+    again = nearest(magnitude)
     assert again.min() >= 0 and again.max() < 33
     fine = ~magnitude.isnan().any(dim=-1)
     assert torch.equal(again[fine], found[fine])
-    assert nearest_peaks(torch.full((1, 2, 9), torch.nan), 2).shape == (1, 2, 9)
+    nothing = torch.full((1, 2, 9), torch.nan)
+    assert lock_phases(nothing, nearest_peaks(nothing, 2)).isnan().any()
 
 
 def test_locked_phases_are_what_a_loop_over_frames_finds():
     g = torch.Generator().manual_seed(3)
     advance = 20 * torch.rand(2, 37, 50, generator=g) - 10
-    peaks = nearest_peaks(torch.rand(2, 37, 50, generator=g), 2)
+    magnitude = torch.rand(2, 37, 50, generator=g)
+    peaks, bins = nearest_peaks(magnitude, 2), nearest(magnitude)
     phase = torch.zeros(2, 50)
     for t in range(37):
-        phase = (phase + advance[:, t]).gather(-1, peaks[:, t])
+        phase = (phase + advance[:, t]).gather(-1, bins[:, t])
         assert wrap(lock_phases(advance, peaks)[:, t] - phase).abs().max() < 1e-4
 
 
 def test_the_nearest_peak_is_the_loudest_bin_around():
     bins = torch.arange(30)
     magnitude = torch.maximum(2 * 0.5 ** (bins - 5).abs(), 3 * 0.5 ** (bins - 20).abs())[None, None]
-    peaks = nearest_peaks(magnitude, 2)[0, 0]
-    assert peaks.tolist() == [5] * 13 + [20] * 17  # bin 12 lies 7 from the one and 8 from the other
+    assert nearest(magnitude)[0, 0].tolist() == [5] * 13 + [20] * 17  # bin 12 lies 7 from the one and 8 from the other
 
 
 def test_the_advance_of_a_sinusoid_costs_nothing_and_a_wrong_one_its_error():

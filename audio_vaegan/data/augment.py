@@ -1,9 +1,13 @@
 """Clips changed as they are read for training, with their labels: what is played faster is labelled higher."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.ndimage import uniform_filter1d
 
 from audio_vaegan.audio import respeed
 from audio_vaegan.config import AugmentConfig
@@ -36,7 +40,8 @@ def augment(
     shift = np.floor(draws[:, 1] * how.shift * samples).astype(np.int64)
     gain = (2 * draws[:, 2] - 1) * how.gain_db
     out, lengths = np.zeros_like(audio), np.empty_like(length)
-    for i in range(len(audio)):
+
+    def change(i: int) -> None:
         clip = audio[i, : length[i]]
         if how.semitones:
             clip = respeed(clip, float(ratio[i]))
@@ -45,6 +50,9 @@ def augment(
         clip = clip[: max(0, samples - shift[i])]
         lengths[i] = shift[i] + len(clip)
         out[i, shift[i] : lengths[i]] = clip * np.float32(10 ** (gain[i] / 20))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # what takes time in it lets other threads run
+        list(pool.map(change, range(len(audio))))
     controls = controls.copy()
     for i, name in enumerate(names):
         match name:
@@ -69,13 +77,13 @@ def _reshaped(clip: Floats, draws: Floats, how: AugmentConfig, sample_rate: int)
     if how.hiss and hiss:
         noise = np.random.default_rng(int(float(draws[3]) * 2**40)).standard_normal(size, dtype=np.float32)
         block = max(1, round(0.02 * sample_rate))
-        level = np.sqrt(np.convolve(clip**2, np.full(block, 1 / block, dtype=np.float32), "same").clip(0))
+        level = np.sqrt(uniform_filter1d(clip**2, block, mode="constant").clip(0))
         clip = clip + noise * level * np.float32(10 ** ((how.hiss * hiss - 60) / 20))
     if how.tilt and tilt:
-        spectrum = np.fft.rfft(clip)
-        octaves = np.log2(np.fft.rfftfreq(size, 1 / sample_rate).clip(40) / 1000)
-        gain = how.tilt * (2 * tilt - 1) * octaves
-        clip = np.fft.irfft(spectrum * 10 ** (np.minimum(gain, 24) / 20), size).astype(np.float32)
+        quick = next_fast_len(size, real=True)
+        octaves = np.log2(rfftfreq(quick, 1 / sample_rate).clip(40) / 1000)
+        gain = np.minimum(how.tilt * (2 * tilt - 1) * octaves, 24).astype(np.float32)
+        clip = irfft(rfft(clip, quick) * np.float32(10) ** (gain / 20), quick)[:size]
     if how.damp and damp:
         clip = clip * np.exp(time * np.float32(-how.damp * damp * np.log(10) / 20))
     if how.fade and fade:

@@ -59,7 +59,8 @@ class Clips:
             audio, controls, length = augment(audio, controls, length, names, draws, how, self.store.sample_rate)
             again = [i for i, name in enumerate(names) if name and name != "pitch"] if how.reshapes else []
             if again:
-                found = measure(torch.from_numpy(audio), self.store.sample_rate, torch.from_numpy(length))
+                wanted = [names[i] for i in again]
+                found = measure(torch.from_numpy(audio), self.store.sample_rate, torch.from_numpy(length), wanted)
                 for i in again:
                     controls[:, i] = found[names[i]].numpy()
         return torch.from_numpy(audio), torch.from_numpy(controls), torch.from_numpy(length)

@@ -5,7 +5,9 @@ labels what has no label) and `pyin` (librosa's; slower, and the judge of every 
 librosa.
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -91,8 +93,11 @@ _LOUDEST = 1e6  # beyond, squares overflow; no sound is there
 
 
 @torch.no_grad()
-def measure(audio: Tensor, sample_rate: int, length: Tensor | None = None) -> dict[str, Tensor]:
-    """Every one of DESCRIPTORS of the clips `[B, samples]`: name -> `[B]` float32 on the CPU, NaN where undefined.
+def measure(
+    audio: Tensor, sample_rate: int, length: Tensor | None = None, names: Collection[str] = tuple(DESCRIPTORS)
+) -> dict[str, Tensor]:
+    """Every one of DESCRIPTORS, or those of `names`, of the clips `[B, samples]`: name -> `[B]` float32 on the CPU, NaN
+    where undefined.
 
     `length` `[B]` is each clip's true number of samples; what follows is padding, and changes nothing. A clip that
     is silent (below -100 dBFS, or constant) has a peak, if any, and nothing else; one that holds NaN, infinity
@@ -102,37 +107,37 @@ def measure(audio: Tensor, sample_rate: int, length: Tensor | None = None) -> di
     batch, samples = audio.shape
     length = torch.full((batch,), samples) if length is None else length.to("cpu").long().clamp(0, samples)
     if not batch:
-        return {name: torch.zeros(0) for name in DESCRIPTORS}
+        return {name: torch.zeros(0) for name in names}
     size = max(1, _AT_A_TIME // max(1, samples))
-    parts = [_measure(a, n, sample_rate) for a, n in zip(audio.split(size), length.split(size), strict=True)]
-    return {name: torch.cat([part[name] for part in parts]).float() for name in DESCRIPTORS}
+    parts = [_measure(a, n, sample_rate, names) for a, n in zip(audio.split(size), length.split(size), strict=True)]
+    return {name: torch.cat([part[name] for part in parts]).float() for name in DESCRIPTORS if name in names}
 
 
-def _measure(audio: Tensor, length: Tensor, sample_rate: int) -> dict[str, Tensor]:
+def _measure(audio: Tensor, length: Tensor, sample_rate: int, names: Collection[str]) -> dict[str, Tensor]:
     audio = pad(audio, (0, max(1, int(length.max())) - audio.shape[1]))  # to the longest clip: mostly cuts
     audio = audio.masked_fill(torch.arange(audio.shape[1]) >= length.unsqueeze(1), 0)
     usable = audio.abs().amax(1, keepdim=True) <= _LOUDEST  # false for NaN
     audio = torch.where(usable, audio, 0)
 
     periods = find_periods(audio, sample_rate, length=length)
-    pitch = pitch_of(periods, sample_rate)
-    hertz = midi_to_hz(pitch.midi)
-    frames = spectrum(audio, sample_rate, length)
-    level = envelope(audio, sample_rate, length)
-    centre = centroid(frames)
-    values = {
-        "pitch": pitch.midi,
-        "pitch_hz": hertz,
-        "voicing": pitch.voiced,
-        "confidence": torch.where(pitch.midi.isnan(), torch.nan, confidence(periods)),
+    pitch = cache(lambda: pitch_of(periods, sample_rate))
+    frames = cache(lambda: spectrum(audio, sample_rate, length))
+    level = cache(lambda: envelope(audio, sample_rate, length))
+    centre = cache(lambda: centroid(frames()))
+    of_sound: dict[str, Callable[[], Tensor]] = {
+        "pitch": lambda: pitch().midi,
+        "pitch_hz": lambda: midi_to_hz(pitch().midi),
+        "voicing": lambda: pitch().voiced,
+        "confidence": lambda: torch.where(pitch().midi.isnan(), torch.nan, confidence(periods)),
         "centroid": centre,
-        "brightness": hz_to_midi(centre) - A4_MIDI,
-        "noisiness": noisiness(periods),
-        "attack": log_attack_time(level),
-        "decay": decay(level),
-        "effective_duration": duration(level),
-        "onset_rate": onset_rate(frames, level),
+        "brightness": lambda: hz_to_midi(centre()) - A4_MIDI,
+        "noisiness": lambda: noisiness(periods),
+        "attack": lambda: log_attack_time(level()),
+        "decay": lambda: decay(level()),
+        "effective_duration": lambda: duration(level()),
+        "onset_rate": lambda: onset_rate(frames(), level()),
     }
+    of_any = {"loudness": lambda: loudness(audio, sample_rate, length), "peak": lambda: peak(audio)}
     sounds = periods.sounding.any(1)
-    values = {name: torch.where(sounds, value, torch.nan) for name, value in values.items()}
-    return values | {"loudness": loudness(audio, sample_rate, length), "peak": peak(audio)}
+    values = {name: torch.where(sounds, read(), torch.nan) for name, read in of_sound.items() if name in names}
+    return values | {name: read() for name, read in of_any.items() if name in names}

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from audio_vaegan.config import Recipe
+from audio_vaegan.config import ModelConfig, Recipe
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, read_bytes, read_json, write_atomic, write_json
 from audio_vaegan.models.controls import Control
@@ -122,6 +122,7 @@ def load_bundle(path: Path) -> Bundle:
     try:
         recipe = parse_recipe(config["recipe"], str(path / "config.json"))
         inference = config["inference"]
+        model = ModelConfig.model_validate(inference["model"]).model_dump(mode="json")  # with keys that came after it
         controls = [Control.from_json(c) for c in inference["controls"]]
         normalisation = Normalisation(**inference["normalisation"])
         if not (math.isfinite(normalisation.mean) and 0 < normalisation.deviation < math.inf):
@@ -135,7 +136,7 @@ def load_bundle(path: Path) -> Bundle:
         bundle = Bundle(recipe, vaegan, heads, dict(config.get("about") or {}))
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, SafetensorError) as e:
         raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())[:200]})") from None
-    if _inference_config(bundle) != inference:
+    if _inference_config(bundle) != inference | {"model": model}:
         raise UserError(f"{path / 'config.json'}: its part `inference` does not fit the recipe in it")
     _fill(bundle, tensors, path)
     bundle.hash = _hash(weights, inference)

@@ -22,11 +22,11 @@ class ScaleDiscriminator(nn.Module):
     Shape: `[B, 1, n_mels, T]` -> scores `[B, 1, m, t]` and the features before each of them.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], kernel: int = 5) -> None:
         super().__init__()
         sizes = [1, *channels]
         self.convs = nn.ModuleList(
-            weight_norm(nn.Conv2d(a, b, (5, 5), stride=2, padding=2)) for a, b in pairwise(sizes)
+            weight_norm(nn.Conv2d(a, b, kernel, stride=2, padding=kernel // 2)) for a, b in pairwise(sizes)
         )
         # No bias: inside the hinge's margins its gradient is rounding alone, which AdamW would blow up to a drift.
         self.score = weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1, bias=False))
@@ -47,7 +47,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(ScaleDiscriminator(config.disc_channels) for _ in range(config.disc_scales))
+        channels, kernel = config.disc_channels, config.disc_kernel
+        self.scales = nn.ModuleList(ScaleDiscriminator(channels, kernel) for _ in range(config.disc_scales))
 
     def forward(self, mel: Tensor, first: int = 0) -> tuple[list[Tensor], list[Tensor]]:
         """Scores and features from scale `first` on, whose resolution `mel` already has."""

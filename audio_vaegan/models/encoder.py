@@ -7,19 +7,20 @@ from audio_vaegan.layers import Attention, ConvNeXtBlock, Downsample
 
 
 class Encoder(nn.Module):
-    """Frame-rate ConvNeXt stack with mel bins as channels; four frames become one a third of the way.
+    """Frame-rate ConvNeXt stack with mel bins as channels; on the way four frames become one.
 
     Shape: normalised log-mel `[B, n_mels, T]` -> mean `[B, D]` and log-variance `[B, D]` of the timbre code.
     """
 
     def __init__(self, config: ModelConfig, n_mels: int, frames: int) -> None:
         super().__init__()
-        early = config.encoder_blocks // 3
+        fine = config.encoder_fine_blocks
+        fine = config.encoder_blocks // 3 if fine is None else fine
         block = {"kernel": config.kernel, "expansion": config.expansion}
         self.enter = nn.Linear(n_mels, config.width)
-        self.fine = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(early))
+        self.fine = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(fine))
         self.down = Downsample(config.width, config.width)
-        self.coarse = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(config.encoder_blocks - early))
+        self.coarse = nn.ModuleList(ConvNeXtBlock(config.width, **block) for _ in range(config.encoder_blocks - fine))
         if config.attention_heads:
             self.coarse.append(Attention(config.width, config.attention_heads))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)

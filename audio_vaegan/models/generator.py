@@ -39,12 +39,12 @@ class Generator(nn.Module):
         self.condition = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.start = nn.Parameter(0.5 * torch.randn(1, -(-frames // 4), width))
         block = {"kernel": config.kernel, "expansion": config.expansion, "condition_dim": width}
-        early = config.generator_blocks // 2
-        self.coarse = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(early))
+        fine = config.generator_fine_blocks or -(-config.generator_blocks // 2)
+        self.coarse = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(config.generator_blocks - fine))
         if config.attention_heads:
             self.coarse.append(Attention(width, config.attention_heads, width))
         self.up = Upsample(width)
-        self.fine = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(config.generator_blocks - early))
+        self.fine = nn.ModuleList(ConvNeXtBlock(width, **block) for _ in range(fine))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.leave = nn.Linear(width, 2 * n_mels)
         self.loudness = next((i for i, c in enumerate(controls) if c.name == "loudness"), None)

@@ -82,7 +82,7 @@ class Level(nn.Module):
 
     def _loudness(self, decibels: Tensor) -> Tensor:
         """LUFS by BS.1770-4: blocks of 400 ms, those within 10 LU of their mean."""
-        power = torch.einsum("bmt,m->bt", _power(decibels), self.loud)
+        power = self.loud @ _power(decibels)
         step = max(1, round(0.1 / self.hop))
         blocks = F.avg_pool1d(power.unsqueeze(1), self.block, step).squeeze(1)
         used = blocks > blocks.mean(dim=1, keepdim=True) / 10
@@ -91,18 +91,18 @@ class Level(nn.Module):
 
     def _brightness(self, decibels: Tensor) -> Tensor:
         """The magnitudes' centroid in semitones re 440 Hz, mean over the frames within 40 dB of the loudest."""
-        mel = _power(decibels).sqrt()
+        mel = _amplitude(decibels)
         magnitude, each = mel * self.magnitude.unsqueeze(1), mel * self.bin.unsqueeze(1)
         magnitude = magnitude * (each > 1e-3 * each.amax(dim=1, keepdim=True))
         total = magnitude.sum(dim=1)
-        centroid = torch.einsum("bmt,m->bt", magnitude, self.centre) / (total + FLOOR)
+        centroid = self.centre @ magnitude / (total + FLOOR)
         used = total > 1e-2 * total.amax(dim=1, keepdim=True)
         mean = (centroid * used).sum(dim=1) / used.sum(dim=1).clamp_min(1)
         return 12 * torch.log2(mean.clamp_min(1.0) / 440)
 
     def _course(self, decibels: Tensor) -> Tensor:
         """The level in dB `[B, T]`."""
-        return 10 * torch.log10(torch.einsum("bmt,m->bt", _power(decibels), self.flat) + FLOOR)
+        return 10 * torch.log10(self.flat @ _power(decibels) + FLOOR)
 
     def _decay(self, decibels: Tensor) -> Tensor:
         """dB/s: a line through the level from the end of the attack until it is 40 dB down or the clip ends."""
@@ -124,7 +124,7 @@ class Level(nn.Module):
 
     def _attack_onset(self, decibels: Tensor) -> tuple[Tensor, Tensor]:
         """The attack, and the second at which a straight rise like it would begin."""
-        amplitude = torch.pow(10.0, self._course(decibels) / 20)
+        amplitude = _amplitude(self._course(decibels))
         top = amplitude.amax(dim=1, keepdim=True)
         index = torch.arange(amplitude.shape[1], device=top.device)
         end = (amplitude >= 0.9 * top).int().argmax(dim=1, keepdim=True)
@@ -203,7 +203,11 @@ class Level(nn.Module):
 
 
 def _power(decibels: Tensor) -> Tensor:
-    return torch.pow(10.0, decibels / 10)
+    return torch.exp(decibels * (math.log(10) / 10))  # a fraction of the time of 10 to the power of
+
+
+def _amplitude(decibels: Tensor) -> Tensor:
+    return torch.exp(decibels * (math.log(10) / 20))
 
 
 def _crossing(amplitude: Tensor, before: Tensor, value: Tensor) -> Tensor:

@@ -80,8 +80,9 @@ def _noise(audio: Tensor, mel: Mel, seeds: Tensor) -> Tensor:
     c = mel.config
     rows = [torch.randn(audio.shape[1], generator=torch.Generator().manual_seed(int(s))) for s in seeds.tolist()]
     bins = round(SMOOTH_HZ * c.n_fft / c.sample_rate / 2) * 2 + 1
-    level = mel.spectrum(audio).abs().square().transpose(1, 2)
-    colour = F.avg_pool1d(level, bins, 1, bins // 2, count_include_pad=False).sqrt()
+    spectrum = mel.spectrum(audio)
+    level = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+    colour = (moving_sum(level, bins) / moving_sum(torch.ones_like(level[:1, :1]), bins)).sqrt()
     white = mel.spectrum(torch.stack(rows).to(audio)).transpose(1, 2)
     noise = inverse_stft(white * colour, full_window(mel.window, c.n_fft), c, audio.shape[1])
     # The frames are longer than an attack: the noise begins and ends as the sound does.
@@ -91,5 +92,11 @@ def _noise(audio: Tensor, mel: Mel, seeds: Tensor) -> Tensor:
 def _envelope(audio: Tensor, rate: int) -> Tensor:
     """Root of the mean square over FINE seconds at every sample `[B, samples]`."""
     size = round(FINE * rate / 2) * 2 + 1
-    power = F.avg_pool1d(audio.square().unsqueeze(1), size, 1, size // 2, count_include_pad=False).squeeze(1)
-    return power.clamp_min(0).sqrt()
+    return (moving_sum(audio.square(), size) / moving_sum(torch.ones_like(audio[:1]), size)).sqrt()
+
+
+def moving_sum(x: Tensor, size: int) -> Tensor:
+    """The sum of the `size` (odd) numbers around each along the last axis, zeros beyond the ends; of non-negative
+    numbers. In time that does not grow with the size, which a pooling's does."""
+    total = F.pad(x.double(), (size // 2 + 1, size // 2)).cumsum(-1)
+    return (total[..., size:] - total[..., :-size]).clamp_min(0).to(x)

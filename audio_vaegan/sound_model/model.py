@@ -227,8 +227,9 @@ class SoundModel:
         `[B]` in its unit, NaN where undefined. A class has no meter: NaN.
         """
         none = torch.full((len(audio),), torch.nan)
-        found = measure(audio, self.sample_rate, samples)
-        return {n: found[n] if n in self.recipe.model.controls else none for n in self.controls}
+        metered = [n for n in self.controls if n in self.recipe.model.controls]
+        found = measure(audio, self.sample_rate, samples, metered)
+        return {n: found.get(n, none) for n in self.controls}
 
     def log_mel(self, audio: Tensor) -> Tensor:
         """Log-mel `[B, n_mels, T]` of audio `[B, samples]`."""

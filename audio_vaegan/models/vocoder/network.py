@@ -1,5 +1,5 @@
 """The vocoder that is trained here: mel -> ConvNeXt frames -> magnitude and frequency -> locked phases -> ISTFT, and
-when it is used, three times more through the STFT, to correct what the mel of the result still lacks.
+when it is used, twice more through the STFT, to correct what the mel of the result still lacks.
 
 A network that works frame by frame and writes phases directly (Vocos, Siuzdak 2023) repeats the same frame for a steady
 tone, so that its output has the period of the hop, whatever the pitch. This one writes what does follow from the mel,
@@ -21,8 +21,8 @@ from audio_vaegan.models.vocoder.phase import bin_advance, lock_phases, nearest_
 
 LOUDEST = 6.0  # most nats by which a bin may exceed its start
 LEAST = 1e-4  # of a frame's mean magnitude: where a bin starts that the pseudo-inverse leaves empty
-CORRECTIONS = 3
-RELAXATION = 1.5  # above 1: corrections overshoot, and settle sooner
+CORRECTIONS = 2
+RELAXATION = 1.8  # above 1: corrections overshoot, and settle sooner
 GAINS = (1e-3, 30.0)  # least and most by which a band is corrected
 
 
@@ -132,7 +132,8 @@ class VocoderNetwork(nn.Module):
             square = torch.view_as_real(spectrum).square()
             found = square[..., 0].add_(square[..., 1])  # a third of the time that abs takes
             found = found.sqrt_() if c.power == 1 else found
-            lacks = (mel / (found @ self.mel.basis).clamp_min(c.floor)).pow(1 / c.power)
+            lacks = mel / (found @ self.mel.basis).clamp_min(c.floor)
+            lacks = lacks if c.power == 1 else lacks.sqrt_()
             gains = (lacks.clamp_(*GAINS).log_().mul_(RELAXATION) @ self.spread).exp_().mul_(sounds)
-            torch.view_as_real(spectrum).mul_(gains.unsqueeze(-1))  # in place: fresh memory is what costs most here
+            spectrum.mul_(gains)  # in place: fresh memory is what costs most here
         return inverse_stft(spectrum, self.window, c, samples)

@@ -1,5 +1,6 @@
-"""`audio-vaegan bench`: clips a second and memory of the training options, each beside the default."""
+"""Clips a second and memory of the training options, each beside the default."""
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -31,16 +32,18 @@ OPTIONS: dict[str, list[str]] = {
 }
 
 
-def bench(recipe: Path, store: Path, label: str | None, only: list[str] | None, steps: int) -> list[dict[str, Any]]:
+def bench_options(
+    recipe: Path, store: Path, label: str | None, only: Sequence[str], steps: int
+) -> list[dict[str, Any]]:
     """Measure each option in a process of its own. Returns one row each."""
     chosen = {n: words for n, words in OPTIONS.items() if not only or n in only or n == "default"}
     if label is None:
-        if only and "classes" in only:
+        if "classes" in only:
             raise UserError("--only classes needs --class-label")
         chosen.pop("classes", None)
     rows = []
     context = get_context("spawn")
-    for name, words in tqdm(chosen.items(), desc="bench", unit="option"):
+    for name, words in tqdm(chosen.items(), desc="options", unit="option"):
         change = [label or "" if w == "CLASS" else w for w in words]
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
@@ -72,7 +75,7 @@ def _measure(recipe_path: Path, store: Path, change: list[str], steps: int) -> d
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def options_table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, with the ratio to the default."""
     usual = rows[0].get("clips_per_second", float("nan"))
     lines = ["| option | clips/s | against default | memory (GiB) | parameters |", "|---|---|---|---|---|"]
