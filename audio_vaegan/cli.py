@@ -176,7 +176,9 @@ def _bench_words(p: argparse.ArgumentParser) -> None:
     p.add_argument("--only", nargs="+", default=(), help="options: those to measure, beside the default")
     p.add_argument("--steps", type=int, default=6, help="options: timed steps each; the median counts")
     clips = (1_000, 10_000, 100_000, 1_000_000)
-    p.add_argument("--clips", type=int, nargs="+", default=clips, help="scale: in the store, by hard links")
+    p.add_argument(
+        "--clips", type=int, nargs="+", default=clips, help="scale: in the store, by links to the same shards"
+    )
     p.add_argument("--out", type=Path, help="a JSON file for the figures")
     p.add_argument("--overwrite", action="store_true", help="replace the JSON file")
 

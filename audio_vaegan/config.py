@@ -204,6 +204,7 @@ class LossConfig(Section):
 
 
 VOCODER_SIZES: dict[str, dict[str, int]] = {
+    "fast": {"width": 144, "blocks": 6, "expansion": 2},
     "small": {"width": 256, "blocks": 6},
     "base": {"width": 512, "blocks": 8},
 }
@@ -222,7 +223,7 @@ def _vocoder_size(value: Any) -> Any:
 
 
 class VocoderConfig(Section):
-    """The vocoder stage: its network (`size: small` for a CPU, `base` for a GPU), what judges it, and its losses."""
+    """The vocoder stage: its network (`size: fast` or `small` for a CPU, `base` for a GPU), its judges, its losses."""
 
     width: Annotated[int, Field(ge=8, le=8192)] = 256
     blocks: Size = 6

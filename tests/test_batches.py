@@ -126,6 +126,20 @@ def test_each_way_to_reshape_a_sound_changes_its_own_quality_and_is_measured_ane
     torch.testing.assert_close(now[name], found[name])
 
 
+def test_what_threads_change_together_is_what_one_changes(tiny_store):
+    store = Store(tiny_store)
+    clips, rows = Clips(store, store.split("train"), {"pitch": ()}), np.arange(12)
+    how = AugmentConfig(gain_db=6, shift=0.2, semitones=3, tilt=6, fade=0.4, damp=60, hiss=40)
+    draws = np.random.default_rng(3).random((12, 7), dtype=np.float32)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        found.append(clips.read(rows, how, draws))
+    torch.set_num_threads(before)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
 def test_a_pitch_is_not_moved_beyond_what_the_rate_can_hold():
     audio, controls = np.zeros((2, 100), dtype=np.float32), np.float32([[110.0], [np.nan]])
     how, draws = AugmentConfig(semitones=12), np.ones((2, 7), dtype=np.float32)

@@ -100,14 +100,3 @@ def test_a_torchaudio_that_does_not_fit_is_named_with_the_mend(tmp_path, tiny_ru
     well = cli_process("doctor", env=env)
     assert well.returncode == 0 and "everything needed works" in well.stdout
     assert "python" in well.stdout and "memory" in well.stdout and "disk" in well.stdout and "GPU" in well.stdout
-
-
-def test_bench_puts_an_option_beside_the_default(tiny_recipe, tiny_store):
-    words = ["bench", "--recipe", tiny_recipe, "--store", tiny_store, "--steps", "1"]
-    done = cli(*words, "--only", "objective vae")
-    assert done.returncode == 0, done.stderr
-    head, _, default, vae = done.stdout.splitlines()
-    assert "clips/s" in head and default.startswith("| default |") and "| 1.00 |" in default
-    cells = [[c.strip() for c in row.split("|")[1:-1]] for row in (default, vae)]
-    assert cells[1][0] == "objective vae" and int(cells[1][4].replace(",", "")) < int(cells[0][4].replace(",", ""))
-    assert "Did you mean 'lsgan'" in one_line(cli(*words, "--only", "lsgn"))

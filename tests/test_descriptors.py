@@ -434,3 +434,17 @@ def test_onsets_agree_with_librosa(rate):
         theirs = librosa.onset.onset_detect(y=x, sr=rate, units="time", hop_length=256)
         ours = onsets(torch.tensor(x, dtype=torch.float32), rate).numpy()
         assert len(ours) == len(theirs) and np.abs(ours - theirs).max() < 0.05
+
+
+def test_meters_that_are_asked_for_read_as_all_of_them_do():
+    g = torch.Generator().manual_seed(5)
+    audio = torch.from_numpy(np.stack([tone(60, decay=3), tone(71), np.zeros(8000, dtype=np.float32)]))
+    audio = torch.cat([audio, 0.1 * torch.randn(1, 8000, generator=g)])
+    everything = measure(audio, RATE)
+    assert set(everything) == set(DESCRIPTORS)
+    for names in (("loudness",), ("decay", "pitch"), ("noisiness", "brightness", "attack")):
+        found = measure(audio, RATE, names=names)
+        assert set(found) == set(names)
+        for name in names:
+            torch.testing.assert_close(found[name], everything[name], rtol=0, atol=0, equal_nan=True)
+    assert set(measure(audio[:0], RATE, names=("peak",))) == {"peak"}

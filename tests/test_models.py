@@ -118,3 +118,11 @@ def test_no_parameter_of_the_discriminator_learns_from_rounding_alone():
     losses.discriminator_loss("hinge", real, fake).backward()
     for name, p in critic.discriminator.named_parameters():
         assert p.grad.abs().max() > 1e-6, name
+
+
+def test_blocks_at_every_frame_are_as_many_as_the_recipe_says():
+    for words, fine in (({}, (2, 4)), ({"encoder_fine_blocks": 1, "generator_fine_blocks": 2}, (1, 2))):
+        model = RECIPE.model.model_copy(update={"encoder_blocks": 6, "generator_blocks": 8} | words)
+        net = VaeGan(RECIPE.model_copy(update={"model": model}), (PITCH,), Normalisation(-8.0, 2.5))
+        assert (len(net.encoder.fine), len(net.generator.fine)) == fine
+        assert (len(net.encoder.fine) + len(net.encoder.coarse), len(net.generator.coarse) + fine[1]) == (6, 8)

@@ -8,7 +8,7 @@ from conftest import RATE, tone
 from audio_vaegan.config import MEL_PRESETS
 from audio_vaegan.descriptors import judge_control, measure
 from audio_vaegan.mel import Mel
-from audio_vaegan.models.noise import NEAR, set_noisiness
+from audio_vaegan.models.noise import NEAR, moving_sum, set_noisiness
 
 MEL = Mel(MEL_PRESETS["notes-16k-128"])
 PITCHES = (45.0, 57.3, 69.0, 80.0)
@@ -87,3 +87,13 @@ def test_silence_stays_silent():
     silent = torch.zeros(1, 16384)
     made = set_noisiness(silent, MEL, torch.tensor([-5.0]), torch.tensor([60.0]), torch.tensor([1]))
     assert torch.equal(made, silent)
+
+
+def test_a_moving_sum_is_what_adding_up_gives():
+    x = torch.rand(2, 3, 50, generator=torch.Generator().manual_seed(1))
+    for size in (1, 5, 49):
+        half = size // 2
+        padded = torch.nn.functional.pad(x, (half, half))
+        torch.testing.assert_close(moving_sum(x, size), padded.unfold(-1, size, 1).sum(-1))
+    quiet = torch.cat([torch.ones(1, 100), torch.zeros(1, 100)], dim=1)
+    assert moving_sum(quiet, 7)[0, 110:].abs().max() == 0  # nothing of what was before is left

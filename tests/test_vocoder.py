@@ -241,13 +241,14 @@ def test_every_part_of_the_network_learns_and_downhill():
 
 
 def test_sizes_and_their_cost():
-    small, base = (Recipe.model_validate({"vocoder": size}).vocoder for size in ("small", "base"))
-    counts = [sum(p.numel() for p in VocoderNetwork(MelConfig(), s).parameters()) for s in (small, base)]
-    assert 3.0e6 < counts[0] < 4.0e6 and 12e6 < counts[1] < 15e6
+    names = ("small", "base", "fast")
+    small, base, fast = (Recipe.model_validate({"vocoder": size}).vocoder for size in names)
+    counts = [sum(p.numel() for p in VocoderNetwork(MelConfig(), s).parameters()) for s in (small, base, fast)]
+    assert 3.0e6 < counts[0] < 4.0e6 and 12e6 < counts[1] < 15e6 and 0.8e6 < counts[2] < 1.0e6
     cost = multiply_adds(network(size=small))
     assert cost <= 0.3e9
     # Every weight is used once a frame, 62.5 times a second, and the mel basis of 513 x 128 there, back and back again.
-    assert cost == pytest.approx(62.5 * (counts[0] + 7 * 513 * 128), rel=0.02)
+    assert cost == pytest.approx(62.5 * (counts[0] + 5 * 513 * 128), rel=0.02)
 
 
 # --- discriminators -------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def in_turns(
             bar.total = turns + 1
         bar.update()
     bar.close()
-    return {name: found if len(found) <= rounds else found[1:] for name, found in took.items()}
+    return took
 
 
 def median(seconds: list[float]) -> float:
@@ -115,7 +115,8 @@ class _Counter(TorchDispatchMode):
         if func is torch.ops.aten.convolution_backward.default:
             # Each gradient is as dear as the output; torch's own formula forgets that the channels of a depthwise
             # convolution do not meet.
-            grad, x, weight, mask = *args[:3], args[10]
+            grad, x, weight = args[:3]
+            mask = args[10]
             once = conv_flop_count([*x.shape], [*weight.shape], [*grad.shape], transposed=args[7])
             self.total += sum(map(bool, mask[:2])) * once
         elif (formula := flop_registry.get(func._overloadpacket)) is not None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from audio_vaegan.bench.options import bench_options
 from audio_vaegan.config import Recipe
-from audio_vaegan.errors import Failure
+from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.files import share
 from audio_vaegan.recipe import load_recipe
 from audio_vaegan.version import __version__
@@ -47,6 +47,7 @@ class Wanted:
 def bench(wanted: Wanted) -> dict[str, Any]:
     """Measure. Returns the facts of the machine and one entry a group, each with `peak_memory_gib`."""
     recipe = load_recipe(wanted.recipe or share("recipes") / "quickstart.yaml")
+    _check(wanted)
     report: dict[str, Any] = {"audio_vaegan": __version__, "torch": torch.__version__}
     report["machine"] = _alone(wanted, _machine, wanted)
     with tempfile.TemporaryDirectory(prefix="audio-vaegan-bench-") as folder:
@@ -72,6 +73,20 @@ def bench(wanted: Wanted) -> dict[str, Any]:
                 case "scale":
                     report[group] = [_scale(wanted, recipe, store, place, clips) for clips in wanted.clips]
     return report
+
+
+def _check(wanted: Wanted) -> None:
+    """Raise UserError before anything is measured."""
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.models.bundle import load_bundle
+
+    if wanted.store is not None:
+        Store(wanted.store)
+    if {"sounds", "peers", "dataset"} & {*wanted.groups}:
+        load_bundle(wanted.model)
+    device = torch.device(wanted.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {wanted.device}: there is no GPU here that torch can use (audio-vaegan doctor)")
 
 
 def _alone(wanted: Wanted, work: Callable[..., Any], *args: Any) -> Any:

@@ -21,7 +21,7 @@ from audio_vaegan.training.vaegan import VaeGanTask
 
 
 def multiplied(store: Store, clips: int, out: Path) -> Path:
-    """A store of so many clips: one that is there, again and again under other names. Its shards are hard links, so
+    """A store of so many clips: one that is there, again and again under other names. Its shards are links, so
     that a thousand times as many take no disk."""
     about = read_json(store.path / "store.json", "--store")
     out.mkdir(parents=True)
@@ -30,8 +30,8 @@ def multiplied(store: Store, clips: int, out: Path) -> Path:
     for i in range(times):
         for j, (audio, prints) in enumerate(store.shards):
             names = {"clips": f"shard-{i}-{j}.npy", "prints": f"prints-{i}-{j}.npy"}
-            os.link(audio, out / names["clips"])
-            os.link(prints, out / names["prints"])
+            os.symlink(audio.resolve(), out / names["clips"])
+            os.symlink(prints.resolve(), out / names["prints"])
             shards.append(names)
     items = store.items
     with pq.ParquetWriter(out / "items.parquet", items.schema) as writer:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -129,6 +130,11 @@ class Store:
         """A column of the table; null numbers become NaN."""
         return self._read([name]).column(name).to_numpy(zero_copy_only=False)
 
+    def codes(self, name: str) -> NDArray[np.int32]:
+        """A column of text, each different one as a number: of a million clips no million strings."""
+        found = self._read([name]).column(name).combine_chunks().dictionary_encode(null_encoding="encode")
+        return found.indices.to_numpy(zero_copy_only=False)
+
     @cached_property
     def _labels(self) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
         """The different sets of labels, and which of them each clip has."""
@@ -160,7 +166,7 @@ class Store:
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Clip numbers of a split, ascending."""
-        return np.flatnonzero(self.column("split") == name)
+        return np.flatnonzero(pc.equal(self._read(["split"]).column("split"), name).to_numpy(zero_copy_only=False))
 
     def read(self, clips: Iterable[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Clips as float32 `[B, clip_samples]` in [-1, 1]."""

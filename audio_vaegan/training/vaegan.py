@@ -57,7 +57,7 @@ class VaeGanTask:
             raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
         self.recipe, self.accelerator, self.store = recipe, accelerator, store
         clips = training_clips(store, recipe)
-        stay, aside = hold_out(store.column("copy_of")[clips.clips], recipe.train.validation_share)
+        stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
         mel, controls = Mel(recipe.mel), find_controls(self.clips, recipe.augment)
         unused = [name for name in self.clips.names if name not in {c.name for c in controls}]

@@ -58,7 +58,7 @@ class VocoderTask:
         if decoder is not None:
             _check_decoder(decoder, store)
             clips = Clips(store, clips.clips, {c.name: c.classes for c in decoder.vaegan.controls})
-        stay, aside = hold_out(store.column("copy_of")[clips.clips], recipe.train.validation_share)
+        stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
         self.aside = clips.part(aside if len(aside) else stay[:: max(1, len(stay) // 64)][:64])
         self.mel = Mel(recipe.mel).to(accelerator.device)
