@@ -8,7 +8,7 @@ OUT ?= quickstart
 .PHONY: help quickstart test test-slow lint demo clean
 
 help:
-	@echo "make quickstart   install, then train on the bundled notes and make sounds (about 20 minutes)"
+	@echo "make quickstart   install, then train on the bundled notes and make sounds (about 12 minutes)"
 	@echo "make test         install, lint, types, floors, tests (under 10 minutes)"
 	@echo "make test-slow    the long tests"
 	@echo "make lint         ruff, mypy, import-linter"

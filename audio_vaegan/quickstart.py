@@ -26,7 +26,7 @@ def quickstart(out: Path) -> int:
             out / "store",
         ),
         (
-            "2/5 train the VAE-GAN (10 to 15 minutes on two cores; Ctrl-C stops it, the same command goes on)",
+            "2/5 train the VAE-GAN (six to nine minutes on two cores; Ctrl-C stops it, the same command goes on)",
             [
                 sys.executable,
                 str(recipes / "train_vaegan.py"),

@@ -181,6 +181,7 @@ def test_an_option_of_training_stands_beside_the_default(tiny_recipe, tiny_store
         (("--seconds", "0"), "--seconds must be above 0"),
         (("--threads", "-1"), "--threads must be at least 1"),
         (("--clips", "10", "0"), "--clips must be at least 1"),
+        (("--device", "gpu"), "--device gpu: no device"),
         (("no-such-model",), "not a model"),
         (("--groups", "training", "--store", "no-such-store"), "not a store"),
         (("--groups", "training", "--recipe", "no-such.yaml"), "no-such.yaml"),

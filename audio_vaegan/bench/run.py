@@ -84,9 +84,10 @@ def _check(wanted: Wanted) -> None:
         Store(wanted.store)
     if {"sounds", "peers", "dataset"} & {*wanted.groups}:
         load_bundle(wanted.model)
-    device = torch.device(wanted.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {wanted.device}: there is no GPU here that torch can use (audio-vaegan doctor)")
+    try:
+        torch.zeros(1, device=wanted.device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"--device {wanted.device}: no device that torch can use here (audio-vaegan doctor)") from None
 
 
 def _alone(wanted: Wanted, work: Callable[..., Any], *args: Any) -> Any:
