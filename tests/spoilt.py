@@ -297,6 +297,7 @@ def stores() -> Iterator[Row]:
         told(lambda a: a | {"shards": [a["shards"][0] | {"clips": "/etc/passwd"}]}),
     )
     yield "a shard that is a number", "damaged", told(lambda a: a | {"shards": [a["shards"][0] | {"clips": 3}]})
+    yield "clips of endless samples", "damaged", told(lambda a: a | {"clip_samples": float("inf")})
     yield "clips of no samples", "damaged|do not agree|clips of", told(lambda a: a | {"clip_samples": 0})
     yield "a mel of NaN", "damaged", told(lambda a: a | {"mel": a["mel"] | {"f_max": float("nan")}})
     yield "a shard cut short", "damaged", cut("shard-00000.npy", 0.5)

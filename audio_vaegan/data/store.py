@@ -27,6 +27,7 @@ from audio_vaegan.files import read_json, sha256_file
 
 VERSION = 4  # 3: brightness is relative to 440 Hz; 4: noisiness ends at -30 dB
 BAD_HEADER = (SyntaxError, tokenize.TokenError, RecursionError, MemoryError)  # NumPy reads an array's header as Python
+DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, OSError, EOFError, pa.ArrowException, *BAD_HEADER)
 SPLITS = ("train", "test_instrument", "test_note")
 
 SCHEMA = pa.schema(
@@ -75,7 +76,7 @@ class Store:
             shards = [np.load(clips, mmap_mode="r", allow_pickle=False) for clips, _ in self.shards]
             if any(s.ndim != 2 or s.dtype != np.int16 for s in shards):
                 raise ValueError("a shard is no table of 16-bit samples")
-        except (LookupError, TypeError, ValueError, OSError, EOFError, pa.ArrowException, *BAD_HEADER) as e:
+        except DAMAGE as e:
             raise self._damaged(e) from None
         self._shards = shards
         self._first = np.cumsum([0, *(len(s) for s in shards)])

@@ -114,13 +114,13 @@ class VocoderFeed:
         return Pair(audio, torch.where(chosen[:, None, None], mel, self.mel(audio)), start)
 
     def _noise(self, batch: int, g: torch.Generator) -> Tensor:
-        """Steady noise `[B, samples]` between -60 and -10 dB, its spectrum tilted by -6 to 3 dB an octave; NaN where
+        """Steady noise `[B, samples]` between -80 and -10 dB, its spectrum tilted by -6 to 3 dB an octave; NaN where
         the clip stays what it is."""
         white = torch.fft.rfft(torch.randn(batch, self.samples, generator=g))
         whether, tilt, level = torch.rand(3, batch, 1, generator=g)
         octaves = torch.arange(white.shape[1]).clamp_min(1).log2() - math.log2(white.shape[1] / 8)
         audio = torch.fft.irfft(white * 10 ** ((9 * tilt - 6) * octaves / 20), self.samples)
-        audio = audio / audio.square().mean(dim=1, keepdim=True).sqrt() * 10 ** ((50 * level - 60) / 20)
+        audio = audio / audio.square().mean(dim=1, keepdim=True).sqrt() * 10 ** ((70 * level - 80) / 20)
         return torch.where(whether < self.recipe.vocoder.noise, audio, torch.nan)
 
     def _silent(self, whether: Tensor, where: Tensor, how_long: Tensor) -> Tensor:
