@@ -9,6 +9,7 @@ from typing import Any
 
 from audio_vaegan import dataset_verbs, evaluation_verbs, verbs
 from audio_vaegan.arguments import (
+    BENCH,
     Help,
     Parser,
     change_words,
@@ -155,12 +156,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _bench_words(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help="bundle or run folder, or a name")
-    groups = ("sounds", "training", "prepare", "dataset", "peers", "options", "scale")
     p.add_argument(
         "--groups",
         nargs="+",
-        choices=groups,
-        default=groups[:4],
+        choices=BENCH,
+        default=BENCH[:4],
         help="what to measure: a model's sounds; a training step; files to a store; a model to a data set; other "
         "generators; what each option of training costs; stores of many clips",
     )

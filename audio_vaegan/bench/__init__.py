@@ -7,6 +7,6 @@ tables. Each group runs in a process of its own, whose peak memory is the group'
 
 from audio_vaegan.bench.options import OPTIONS
 from audio_vaegan.bench.report import tables
-from audio_vaegan.bench.run import DEFAULT, GROUPS, Wanted, bench
+from audio_vaegan.bench.run import Wanted, bench
 
-__all__ = ["DEFAULT", "GROUPS", "OPTIONS", "Wanted", "bench", "tables"]
+__all__ = ["OPTIONS", "Wanted", "bench", "tables"]

@@ -65,7 +65,7 @@ def in_turns(
     """Seconds of each call, in turns, so that a busy minute of the machine falls on all alike.
 
     As many turns as let the quickest run for so many `seconds` in all, or the dearest for ten times as many; `rounds`
-    at least, a thousand at most; one or two turns before are not counted.
+    at least, a thousand at most; one turn before is not counted.
     """
     took: dict[str, list[float]] = {name: [] for name in calls}
     bar = tqdm(total=rounds + 1, desc=title, unit="turn", leave=False, disable=not title)

@@ -1,15 +1,12 @@
 """Clips a second and memory of the training options, each beside the default."""
 
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from audio_vaegan.errors import UserError
+from audio_vaegan.errors import Failure, UserError
 
 OPTIONS: dict[str, list[str]] = {
     "default": [],
@@ -33,27 +30,23 @@ OPTIONS: dict[str, list[str]] = {
 
 
 def bench_options(
-    recipe: Path, store: Path, label: str | None, only: Sequence[str], steps: int
+    recipe: Path, store: Path, label: str | None, only: Sequence[str], steps: int, alone: Callable[..., Any]
 ) -> list[dict[str, Any]]:
-    """Measure each option in a process of its own. Returns one row each."""
+    """Measure each option; `alone(work, *args)` does so in a process of its own. Returns one row each."""
     chosen = {n: words for n, words in OPTIONS.items() if not only or n in only or n == "default"}
     if label is None:
         if "classes" in only:
             raise UserError("--only classes needs --class-label")
         chosen.pop("classes", None)
     rows = []
-    context = get_context("spawn")
     for name, words in tqdm(chosen.items(), desc="options", unit="option"):
         change = [label or "" if w == "CLASS" else w for w in words]
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            try:
-                found = pool.submit(_measure, recipe, store, change, steps).result()
-            except UserError as e:
-                if name == "default":
-                    raise
-                found = {"failed": str(e)}
-            except BrokenProcessPool:
-                found = {"failed": "its process died (out of memory?)"}
+        try:
+            found = alone(_measure, recipe, store, change, steps)
+        except (UserError, Failure) as e:
+            if name == "default":
+                raise
+            found = {"failed": str(e)}
         rows.append({"option": name} | found)
     return rows
 

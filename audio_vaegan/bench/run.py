@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from audio_vaegan.arguments import BENCH
 from audio_vaegan.bench.options import bench_options
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import Failure, UserError
@@ -19,8 +21,6 @@ from audio_vaegan.files import share
 from audio_vaegan.recipe import load_recipe
 from audio_vaegan.version import __version__
 
-DEFAULT = ("sounds", "training", "prepare", "dataset")
-GROUPS = (*DEFAULT, "peers", "options", "scale")
 DATASET = 256  # sounds
 
 
@@ -46,7 +46,8 @@ class Wanted:
 
 def bench(wanted: Wanted) -> dict[str, Any]:
     """Measure. Returns the facts of the machine and one entry a group, each with `peak_memory_gib`."""
-    recipe = load_recipe(wanted.recipe or share("recipes") / "quickstart.yaml")
+    path = wanted.recipe or share("recipes") / "quickstart.yaml"
+    recipe = load_recipe(path)
     _check(wanted)
     report: dict[str, Any] = {"audio_vaegan": __version__, "torch": torch.__version__}
     report["machine"] = _alone(wanted, _machine, wanted)
@@ -58,7 +59,7 @@ def bench(wanted: Wanted) -> dict[str, Any]:
             store = store or place / "store"
             if "prepare" in wanted.groups:
                 report["prepare"] = found
-        for group in tqdm([g for g in GROUPS if g in wanted.groups and g != "prepare"], desc="bench", unit="group"):
+        for group in tqdm([g for g in BENCH if g in wanted.groups and g != "prepare"], desc="bench", unit="group"):
             match group:
                 case "sounds" | "peers":
                     report[group] = _alone(wanted, _rows, group, wanted, report["machine"])
@@ -68,8 +69,8 @@ def bench(wanted: Wanted) -> dict[str, Any]:
                     report[group] = _alone(wanted, _dataset, wanted.model, place)
                 case "options":
                     assert store is not None
-                    words = (wanted.label, wanted.only, wanted.steps)
-                    report[group] = bench_options(wanted.recipe or share("recipes") / "quickstart.yaml", store, *words)
+                    alone = partial(_alone, wanted)
+                    report[group] = bench_options(path, store, wanted.label, wanted.only, wanted.steps, alone)
                 case "scale":
                     report[group] = [_scale(wanted, recipe, store, place, clips) for clips in wanted.clips]
     return report
@@ -96,7 +97,7 @@ def _alone(wanted: Wanted, work: Callable[..., Any], *args: Any) -> Any:
         try:
             return pool.submit(work, *args).result()
         except BrokenProcessPool:
-            raise Failure(f"bench: the process of {work.__name__.strip('_')} died (out of memory?)") from None
+            raise Failure("bench: a process that measures died (out of memory?)") from None
 
 
 def _begin(threads: int | None) -> None:
