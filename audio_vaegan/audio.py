@@ -264,19 +264,24 @@ def to_pcm16(audio: NDArray[np.floating] | Tensor) -> NDArray[np.int16]:
 
 
 def encode_wav(audio: NDArray[np.floating] | Tensor, sample_rate: int, note: str = "", kind: str = "WAV") -> bytes:
-    """The bytes of a 16-bit mono WAV (or FLAC: `kind`) file of `[samples]`, tagged as AI-generated. Same input, same
-    bytes."""
+    """The bytes of a 16-bit mono WAV (or FLAC, or OGG Vorbis: `kind`) file of `[samples]`, tagged as AI-generated. Same
+    input, same bytes; but for OGG, whose streams are numbered at random."""
     return _encode(audio, sample_rate, kind, f"{MARK_AI} by audio-vaegan. {note}".strip())
 
 
 def write(path: Path, audio: NDArray[np.floating] | Tensor, sample_rate: int, note: str = "") -> None:
-    """Write a generated clip `[samples]` as a 16-bit WAV, whole or not at all, tagged as AI-generated."""
-    write_atomic(path, encode_wav(audio, sample_rate, note))
+    """Write a generated clip `[samples]` as 16-bit WAV, or by the path's suffix as FLAC or OGG Vorbis, whole or not at
+    all, tagged as AI-generated."""
+    write_atomic(path, encode_wav(audio, sample_rate, note, _kind(path)))
 
 
 def write_recording(path: Path, audio: NDArray[np.floating] | Tensor, sample_rate: int) -> None:
-    """Write a clip that was recorded or rendered, not generated, as 16-bit FLAC or WAV by the path's suffix."""
-    write_atomic(path, encode_recording(audio, sample_rate, "FLAC" if path.suffix == ".flac" else "WAV"))
+    """Write a clip that was recorded or rendered, not generated, by the path's suffix."""
+    write_atomic(path, encode_recording(audio, sample_rate, _kind(path)))
+
+
+def _kind(path: Path) -> str:
+    return {".flac": "FLAC", ".ogg": "OGG"}.get(path.suffix, "WAV")
 
 
 def encode_recording(audio: NDArray[np.floating] | Tensor, sample_rate: int, kind: str) -> bytes:
@@ -286,7 +291,8 @@ def encode_recording(audio: NDArray[np.floating] | Tensor, sample_rate: int, kin
 
 def _encode(audio: NDArray[np.floating] | Tensor, sample_rate: int, kind: str, comment: str) -> bytes:
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", sample_rate, 1, subtype="PCM_16", format=kind) as f:
+    subtype = "VORBIS" if kind == "OGG" else "PCM_16"
+    with soundfile.SoundFile(buffer, "w", sample_rate, 1, subtype=subtype, format=kind) as f:
         if comment:
             f.comment = comment
             f.software = f"audio-vaegan {__version__}"

@@ -54,6 +54,14 @@ def add(verb: Verb) -> None:
     vocoder_words(p)
     out_words(p, "a new folder: report.html, report.json, audio/")
 
+    p = verb("showcase", showcase, "a dozen short sounds and a picture: what a model does with a sound of yours")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("first", type=Path, help="a sound file: copied, reconstructed, changed")
+    p.add_argument("second", type=Path, help="another: where the morph ends")
+    p.add_argument("--seed", type=int, default=0, help="of the new sounds")
+    vocoder_words(p)
+    out_words(p, "a new folder of OGG files, and sounds.png")
+
     p = verb("bias", bias, "what a store is made of, by class, pitch, loudness, duration; a generated set beside it")
     p.add_argument("store", type=Path, help="folder made by prepare")
     p.add_argument("--dataset", type=Path, help="a generated data set (layout audiofolder)")
@@ -162,6 +170,14 @@ def ablation(args: argparse.Namespace) -> int:
 
     options = Options(clips=args.clips, samples=args.samples, sounds=args.sounds)
     return run(args.spec, args.store, args.out, args.launch, args.dry_run, options)
+
+
+def showcase(args: argparse.Namespace) -> int:
+    from audio_vaegan.evaluation.showcase import showcase as write_showcase
+
+    how = {name: getattr(args, name) for name in ("seed", "overwrite", "vocoder")}
+    say(*write_showcase(args.model, args.first, args.second, args.out, **how), f"picture: {args.out / 'sounds.png'}")
+    return 0
 
 
 def bias(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from sf2 import write_sf2
 from audio_vaegan.arguments import midi, numbers
 from audio_vaegan.data.groups import connected
 from audio_vaegan.data.loops import TEMPO, draw_loop
-from audio_vaegan.data.nsynth import FAMILIES, KEYS, SOURCES, family_of, source_of
+from audio_vaegan.data.nsynth import FAMILIES, KEYS, SOURCES, drum_of, family_of, source_of
 from audio_vaegan.data.soundfont import read_presets
 from audio_vaegan.descriptors import measure, yin
 
@@ -145,3 +145,30 @@ def test_rendered_loops_have_as_many_onsets_as_their_labels_say(tmp_path):
     assert np.corrcoef(found, true)[0, 1] > 0.9
     assert np.median(np.abs(found - true)) < 0.8
     assert one_line(cli("render-soundfont", font, "--loops", "3", "--out", tmp_path / "m"))
+
+
+def test_what_is_struck_has_a_name():
+    """General MIDI: key 36 is a bass drum, 38 a snare, program 126 applause; what has a pitch is none of them."""
+    named = {key: drum_of(0, key, drums=True) for key in range(27, 88)}
+    assert named[36] == "kick" and named[38] == "snare" and named[42] == "hihat" and named[49] == "cymbal"
+    assert all(named.values()) and sum(kind == "tom" for kind in named.values()) == 6
+    assert drum_of(126, 60) == "effect" and drum_of(0, 60) is None
+    assert drum_of(48, 45, drums=True) is None  # the orchestra's kit has kettledrums where others have toms
+
+
+@needs_fluidsynth
+def test_keys_of_drum_kits_are_instruments_that_are_one_where_they_share_a_sample(tmp_path):
+    wave = 0.5 * np.sin(np.arange(2000) / 9)
+    font = tmp_path / "kits.sf2"
+    write_sf2(
+        font, {"a": wave, "b": wave / 2}, [(0, "One", "a"), (8, "Two", "a"), (16, "Three", "b")], RATE, 128, False
+    )
+    out = tmp_path / "hits"
+    done = cli(
+        "render-soundfont", font, "--programs", "none", "--drum-kits", "0,8,16", "--pitches", "36,38", "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    notes = json.loads((out / "examples.json").read_text())
+    groups = {(n["program"], n["pitch"]): n["split_group"] for n in notes.values()}
+    assert groups[0, 36] == groups[8, 36] == groups[0, 38] != groups[16, 36] == groups[16, 38]
+    assert {n["drum_str"] for n in notes.values()} == {"kick", "snare"}

@@ -26,6 +26,30 @@ _EXCEPTIONS = {
 _ELECTRONIC = {4, 5, 16, 17, 18, 26, 27, 28, 29, 30, 31, 33, 34, 35, 36, 37}
 _SYNTHETIC = {38, 39, 50, 51, 54, 62, 63, 118, *range(80, 104)}
 
+# What strikes, by the key of a drum kit (General MIDI level 1, 35 to 81; Roland GS beyond) and by melodic program.
+_DRUM_KEYS = {
+    "kick": (35, 36),
+    "snare": (37, 38, 39, 40),
+    "hihat": (42, 44, 46),
+    "tom": (41, 43, 45, 47, 48, 50),
+    "cymbal": (49, 51, 52, 53, 55, 57, 59),
+    "hand drum": (*range(60, 67), 78, 79, 86, 87),
+    "shaker": (54, 69, 70, 73, 74, 82, 83),
+    "wood": (31, 32, 33, 58, 75, 76, 77, 85),
+    "metal": (34, 56, 67, 68, 80, 81, 84),
+    "effect": (27, 28, 29, 30, 71, 72),
+}
+_DRUM_PROGRAMS = {"tom": (47, 116, 117, 118), "metal": (112, 113), "wood": (115,), "effect": tuple(range(119, 128))}
+ORCHESTRA = 48  # a kit with other instruments on these keys
+
+
+def drum_of(program: int, key: int, drums: bool = False) -> str | None:
+    """What is struck: kick, snare ... by the key of a drum kit, or by a melodic program without a pitch; else None."""
+    table, number = (_DRUM_KEYS, key) if drums else (_DRUM_PROGRAMS, program)
+    if drums and program == ORCHESTRA:
+        return None
+    return next((name for name, numbers in table.items() if number in numbers), None)
+
 
 def family_of(program: int, drums: bool = False) -> str:
     """NSynth family of a General MIDI program (0-127); drum kits, which NSynth lacks, count as mallet."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from audio_vaegan.audio import write_recording
 from audio_vaegan.data.groups import connected
-from audio_vaegan.data.nsynth import DRUM_BANK, family_of, note_entry, source_of
+from audio_vaegan.data.nsynth import DRUM_BANK, drum_of, family_of, note_entry, source_of
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, sha256_file, write_json
 
@@ -155,6 +155,8 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                             "preset_name": preset.name,
                             "soundfont_samples": samples,
                         }
+                        if (drum := drum_of(preset.program, pitch, drums)) is not None:
+                            entry["drum_str"] = drum
                         audio, clips = synth.note(preset, pitch, velocity)
                         if clips:
                             clipped.append(entry["note_str"])
@@ -162,14 +164,14 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                             folder / "audio" / f"{entry['note_str']}.{what.format}", audio, what.sample_rate
                         )
                         notes[entry["note_str"]] = entry
-                        used.setdefault(entry["instrument_str"], set()).update(samples)
+                        used.setdefault(_struck(entry), set()).update(samples)
         if not notes:
             raise UserError(f"{path}: none of the asked programs plays at the asked pitches and velocities")
         if clipped:
             raise UserError(f"{len(clipped)} notes clip at --gain {what.gain:g} ({clipped[0]}, ...); use a smaller one")
         groups = connected(used)
         for entry in notes.values():
-            entry["split_group"] = groups[entry["instrument_str"]]
+            entry["split_group"] = groups[_struck(entry)]
         write_json(folder / "examples.json", notes)
         write_json(
             folder / "rendering.json",
@@ -177,7 +179,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                 "soundfont": path.name,
                 "soundfont_sha256": sha256_file(path),
                 "notes": len(notes),
-                "instruments": len(used),
+                "instruments": len({entry["instrument_str"] for entry in notes.values()}),
                 "split_groups": len(set(groups.values())),
                 "left_out_without_sample": empty,
                 "seconds": what.duration,
@@ -186,6 +188,12 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
             },
         )
     return len(notes)
+
+
+def _struck(entry: dict[str, Any]) -> str:
+    """What a note is played on: a program, or one key of a drum kit."""
+    instrument = str(entry["instrument_str"])
+    return f"{instrument}-{entry['pitch']:03d}" if entry["bank"] == DRUM_BANK else instrument
 
 
 def _wanted(presets: dict[tuple[int, int], Preset], what: Rendering) -> Iterable[Preset]:

@@ -65,16 +65,17 @@ def spectrogram(audio: NDArray[np.float32], size: int = 2048) -> NDArray[np.floa
 
 def spectrogram_grid(
     rows: Sequence[Sequence[NDArray[np.float32]]],
-    columns: Sequence[str],
+    columns: Sequence[str] | Sequence[Sequence[str]],
     names: Sequence[str],
     sample_rate: int,
 ) -> bytes:
     """A grid of spectrograms of clips `[samples]`: seconds to the right, kHz upward on a linear scale (where a comb of
-    wrong partials shows as stripes), one scale of 90 dB for all."""
+    wrong partials shows as stripes), one scale of 90 dB for all. `columns`: titles of the columns, or of every cell."""
+    each = not isinstance(columns[0], str)
     images = [[spectrogram(audio) for audio in row] for row in rows]
     top = max(float(image.max()) for row in images for image in row)
-    figure = Figure(figsize=(3.6 * len(columns), 2.9 * len(rows) + 0.3), dpi=90, layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    figure = Figure(figsize=(3.6 * len(rows[0]), 2.9 * len(rows) + 0.3), dpi=90, layout="constrained")
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True, sharey=True)
     for i, row in enumerate(images):
         for j, image in enumerate(row):
             ax = axes[i][j]
@@ -83,8 +84,8 @@ def spectrogram_grid(
                 image, origin="lower", aspect="auto", cmap="magma", vmin=top - 90, vmax=top, extent=extent
             )
             ax.tick_params(labelsize=7)
-            if i == 0:
-                ax.set_title(columns[j], fontsize=9, parse_math=False)
+            if i == 0 or each:
+                ax.set_title(str(columns[i][j] if each else columns[j]), fontsize=9, parse_math=False)
             if i == len(images) - 1:
                 ax.set_xlabel("s", fontsize=8)
             if j == 0:

@@ -97,6 +97,13 @@ def blocks(figures: dict[str, Any]) -> list[dict[str, Any]]:
             SETS,
             sets,
         ),
+        (
+            "Against the sounds held out",
+            "Sounds of instruments that training heard, real and sampled, against as many of those it never heard: "
+            "what is missing in the first row, no prior can have learned.",
+            SETS,
+            figures.get("against_held_out", {}),
+        ),
         ("What the judge hears as pitch", "Of what was asked, or of the label.", PITCH, sets),
         ("Distance to the sound that it should be", "Another real sound: of the nearest pitch.", PAIRS, pairs),
         (

@@ -147,21 +147,11 @@ def _figures(
 ) -> tuple[dict[str, Any], Draws]:
     reference = heard.pop("reference")
     another = heard.pop(ANOTHER)
-    width, draws = metrics.bandwidth_of(reference.features), {}
+    draws: Draws = {}
+    measure = partial(_against, reference, metrics.bandwidth_of(reference.features), draws)
     rungs: dict[str, dict[str, Any]] = {}
     for name, h in tqdm(heard.items(), desc="figures", unit="set", leave=False):
-        enough = len(h.features) > h.features.shape[1]  # else the covariance is none
-        kad = metrics.kernel_audio_distance(reference.features, h.features, width, (reference.groups, h.groups))
-        draws[drawn(f"{name}/kad", h.groups)] = kad.draws
-        rungs[name] = {
-            "n": len(h.features),
-            "kad": _interval(kad.value, kad.draws),
-            "fad": metrics.frechet_audio_distance(reference.features, h.features) if enough else None,
-            "fad_infinity": metrics.fad_infinity(reference.features, h.features),
-            **metrics.precision_recall(reference.features, h.features),
-            "different_bins": metrics.different_bins(reference.features, h.features),
-            "diversity": metrics.diversity(h.features) / metrics.diversity(reference.features),
-        }
+        rungs[name] = measure(name, h)
         if h.pitch is not None:
             rungs[name] |= {
                 "pitch_entropy": metrics.pitch_entropy(h.pitch),
@@ -170,6 +160,9 @@ def _figures(
             known = np.isfinite(h.asked)
             for kind, hits in metrics.class_hits(h.pitch, h.asked, judge.notes).items() if known.any() else ():
                 rungs[name][f"pitch_{kind}"] = _mean(f"{name}/pitch_{kind}", hits, h.groups[known], draws)
+    apart = heard[HELD]
+    measure = partial(_against, apart, metrics.bandwidth_of(apart.features), draws)
+    against = {name: measure(f"{name} against {HELD}", heard[name]) for name in (REAL, SAMPLED) if name in heard}
     pairs = {
         name: {k: _mean(f"{name}/{k}", v, h.groups, draws) for k, v in h.pairs.items()}
         for name, h in {ANOTHER: another, **heard}.items()
@@ -186,10 +179,29 @@ def _figures(
             "groups": len(np.unique(another.groups)),
         },
         "rungs": rungs,
+        "against_held_out": against,
         "pairs": pairs,
         "novelty": novelty(store, {name: heard[name].prints for name in (HELD, SAMPLED)}),
     }
     return figures, draws
+
+
+def _against(reference: Heard, width: float, draws: Draws, name: str, heard: Heard) -> dict[str, Any]:
+    """How far a set is from the reference, whose kernel has this width; what its interval was taken from: `draws`."""
+    own, other = reference.features, heard.features
+    kad = metrics.kernel_audio_distance(own, other, width, (reference.groups, heard.groups))
+    draws[drawn(f"{name}/kad", heard.groups)] = kad.draws
+    return {
+        "n": len(other),
+        "kad": _interval(kad.value, kad.draws),
+        "fad": metrics.frechet_audio_distance(own, other)
+        if len(other) > other.shape[1]
+        else None,  # else no covariance
+        "fad_infinity": metrics.fad_infinity(own, other),
+        **metrics.precision_recall(own, other),
+        "different_bins": metrics.different_bins(own, other),
+        "diversity": metrics.diversity(other) / metrics.diversity(own),
+    }
 
 
 def _interval(value: float, draws: NDArray[np.float64]) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """The bundle: everything that inference needs, as a folder without any pickle.
 
 BUNDLE/config.json            recipe, controls, normalisation, versions, hashes of the tensor files
-       vaegan.safetensors     encoder, generator, heads
+       vaegan.safetensors     encoder, generator, heads, discriminator (where there was one)
        README.md              the card
        controls.*             what fit-controls measured and fitted (control/fitted.py)
        fingerprints.*         prints of the training sounds (sound_model/fingerprints.py)
@@ -23,7 +23,7 @@ from audio_vaegan.config import ModelConfig, Recipe
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, read_bytes, read_json, write_atomic, write_json
 from audio_vaegan.models.controls import Control
-from audio_vaegan.models.critic import ControlHeads
+from audio_vaegan.models.critic import ControlHeads, Discriminator
 from audio_vaegan.models.vaegan import Normalisation, VaeGan
 from audio_vaegan.recipe import parse_recipe
 from audio_vaegan.version import __version__
@@ -38,10 +38,15 @@ class Bundle(nn.Module):
     """The networks of a bundle and what they need to know; `hash` names weights and inference configuration."""
 
     def __init__(
-        self, recipe: Recipe, vaegan: VaeGan, heads: ControlHeads, about: dict[str, Any] | None = None
+        self,
+        recipe: Recipe,
+        vaegan: VaeGan,
+        heads: ControlHeads,
+        about: dict[str, Any] | None = None,
+        discriminator: Discriminator | None = None,
     ) -> None:
         super().__init__()
-        self.recipe, self.vaegan, self.heads = recipe, vaegan, heads
+        self.recipe, self.vaegan, self.heads, self.discriminator = recipe, vaegan, heads, discriminator
         self.about = about or {}
         self.hash = ""
 
@@ -89,7 +94,12 @@ def save_bundle(bundle: Bundle, out: Path, overwrite: bool = True, half: bool = 
 
 
 def _parts(bundle: Bundle) -> list[tuple[str, str, Tensor]]:
-    modules = {"encoder": bundle.vaegan.encoder, "generator": bundle.vaegan.generator, "heads": bundle.heads}
+    modules = {
+        "encoder": bundle.vaegan.encoder,
+        "generator": bundle.vaegan.generator,
+        "heads": bundle.heads,
+        "discriminator": bundle.discriminator,
+    }
     return [(name, k, v) for name, m in modules.items() if m is not None for k, v in m.state_dict().items()]
 
 
@@ -133,7 +143,9 @@ def load_bundle(path: Path) -> Bundle:
         vaegan = VaeGan(recipe, controls, normalisation)
         frames = recipe.mel.frames(recipe.data.clip_samples)
         heads = ControlHeads(recipe.model, controls, recipe.mel.n_mels, frames)
-        bundle = Bundle(recipe, vaegan, heads, dict(config.get("about") or {}))
+        judged = any(name.startswith("discriminator.") for name in tensors)
+        discriminator = Discriminator(recipe.model) if judged else None
+        bundle = Bundle(recipe, vaegan, heads, dict(config.get("about") or {}), discriminator)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, SafetensorError) as e:
         raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())[:200]})") from None
     if _inference_config(bundle) != inference | {"model": model}:

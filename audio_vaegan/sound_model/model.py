@@ -174,14 +174,7 @@ class SoundModel:
         """
         for name in controls:
             self.control(name)
-        if isinstance(sound, str | Path):
-            try:
-                audio = torch.from_numpy(read(Path(sound), self.sample_rate)[0])
-            except BadAudio as e:
-                raise UserError(f"{sound}: {e}") from None
-        else:
-            audio = torch.as_tensor(np.asarray(sound), dtype=torch.float32)
-        audio = torch.atleast_2d(audio)
+        audio = torch.atleast_2d(self.heard(sound))
         if audio.ndim != 2 or not audio.shape[1] or not torch.isfinite(audio).all():
             raise UserError(f"audio must be finite, [samples] or [B, samples], got shape {list(audio.shape)}")
         if audio.shape[1] > self.clip_samples:
@@ -195,6 +188,15 @@ class SoundModel:
             for name, c in self.controls.items()
         }
         return self.encode_batch(audio, values, samples)
+
+    def heard(self, sound: str | Path | NDArray[np.floating] | Tensor) -> Tensor:
+        """A whole file at the model's sample rate, mono `[samples]`; audio as it is."""
+        if not isinstance(sound, str | Path):
+            return torch.as_tensor(np.asarray(sound), dtype=torch.float32)
+        try:
+            return torch.from_numpy(read(Path(sound), self.sample_rate)[0])
+        except BadAudio as e:
+            raise UserError(f"{sound}: {e}") from None
 
     def encode_batch(self, audio: Tensor, controls: Mapping[str, Tensor], samples: Tensor) -> Sound:
         """Latents of clips `[B, clip_samples]` whose controls (`[B]` each, NaN: undefined) and lengths are known."""

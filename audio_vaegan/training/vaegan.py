@@ -223,7 +223,9 @@ class VaeGanTask:
             "training_hours": round(float(self.clips.length.sum()) / self.recipe.mel.sample_rate / 3600, 3),
             "store": self.store.content_hash,
         }
-        return Bundle(self.recipe, copy.deepcopy(self.average), copy.deepcopy(self.adversary.net.heads), facts)
+        judge = self.adversary.net
+        networks = copy.deepcopy((self.average, judge.heads, judge.discriminator))
+        return Bundle(self.recipe, networks[0], networks[1], facts, networks[2])
 
     def export(self, out: Path, steps: int) -> str:
         """Write the averaged networks as a bundle. Returns its hash."""
