@@ -117,6 +117,7 @@ class DataConfig(Section):
     group_by: str | None = None  # a label (speaker, pack ...): files that share it stay on one side of the split
     test_instruments: Held = 0.15  # share of instruments (files, where there are none) held out whole
     test_notes: Held = 0.1  # share of the remaining clips held out
+    hold_out: dict[str, tuple[str | int, ...]] = {}  # label -> values: whose groups are held out whole, besides these
     keep: dict[str, tuple[str | int, ...]] = {}  # label -> values; files labelled otherwise are left out
     keep_pitch: tuple[float, float] = (0.0, 127.0)  # MIDI: files whose pitch label lies outside are left out
 

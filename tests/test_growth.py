@@ -413,3 +413,24 @@ def test_a_damaged_report_is_named(tmp_path, mistake):
     assert "report.json is damaged" in mistake("inspect", out)
     with pytest.raises(UserError, match=r"report\.json is damaged"):
         prepare([root], RECIPE, out)
+
+
+def test_what_the_recipe_names_is_held_out_with_all_that_shares_its_group(tmp_path):
+    root = many(tmp_path / "in", 12)
+    rows = [f"{40 + i}.wav,{'ab' if i % 3 else 'a'}{i % 4},{i}" for i in range(12)]
+    (root / "labels.csv").write_text("\n".join(["file,maker,number", *rows]))
+    words = RECIPE.model_copy(
+        update={
+            "data": RECIPE.data.model_copy(
+                update={"group_by": "maker", "hold_out": {"number": (3, 7)}, "test_instruments": 0.0}
+            )
+        }
+    )
+    prepare([root], words, tmp_path / "store")
+    s = Store(tmp_path / "store")
+    makers = dict(zip(s.label("number"), s.label("maker"), strict=True))
+    held = {maker for number, maker in makers.items() if int(number) in (3, 7)}
+    found = {m: set() for m in makers.values()}
+    for maker, split in zip(s.label("maker"), s.column("split"), strict=True):
+        found[maker].add(split == "test_instrument")
+    assert found == {maker: {maker in held} for maker in found} and len(held) < len(found)

@@ -22,7 +22,7 @@ from audio_vaegan.data.duplicates import same_sounds
 from audio_vaegan.data.groups import Sides, splits
 from audio_vaegan.data.joining import Joining
 from audio_vaegan.data.store import SCHEMA, VERSION, Store
-from audio_vaegan.errors import Failure
+from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.files import sha256_file, write_json
 
 Entry = dict[str, Any]
@@ -58,6 +58,7 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, about: Entry, old:
         for name in ("source", "sha256", "start", "group"):
             columns[name].append(row[name])
         columns["known"].append(row.get("split"))
+        columns["apart"].append(_apart(row, recipe))
 
     used = {f["file"] for f in files if f["used"]}
     alive = np.array([s in used for s in columns["source"]], dtype=bool)
@@ -71,7 +72,10 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, about: Entry, old:
 
     stay = np.flatnonzero(alive).tolist()
     groups = [joined.group_of(i) for i in stay]
-    split = splits(groups, [joined.unit_of(i) for i in stay], [columns["known"][i] for i in stay], recipe)
+    if recipe.data.hold_out and not any(columns["apart"]):
+        raise UserError(f"data.hold_out: no clip is labelled so ({', '.join(recipe.data.hold_out)})")
+    units = [joined.unit_of(i) for i in stay]
+    split = splits(groups, units, *([columns[name][i] for i in stay] for name in ("known", "apart")), recipe)
     places = {i: (s, g) for i, s, g in zip(stay, split, groups, strict=True)}
     digest = hashlib.sha256()
     near = [(columns["source"][a], columns["source"][b]) for a, b in pairs if alive[a] and alive[b]]
@@ -107,6 +111,12 @@ def _head(chunk: Chunk) -> dict[str, Any]:
     if part["key"] != chunk.key:
         raise Failure(f"{chunk.part}: made of other files than these; the same command goes on")
     return {name: part[name] for name in ("files", "shards", "seconds")}
+
+
+def _apart(row: Row, recipe: Recipe) -> bool:
+    """Whether the recipe holds out what is labelled like this."""
+    wanted = recipe.data.hold_out
+    return bool(wanted) and any(json.loads(row["labels"]).get(name) in values for name, values in wanted.items())
 
 
 def _rows(chunks: list[Chunk], old: Store | None) -> Iterator[Row]:

@@ -58,17 +58,21 @@ class Sides:
                 self.place(first, side)
 
 
-def splits(groups: Sequence[str], units: Sequence[str], known: Sequence[str | None], recipe: Recipe) -> list[str]:
+def splits(
+    groups: Sequence[str], units: Sequence[str], known: Sequence[str | None], apart: Sequence[bool], recipe: Recipe
+) -> list[str]:
     """A split for each clip: whole groups into test_instrument, then units of the other groups into test_note.
 
     A unit is a set of clips that must not be torn apart (copies of one sound, windows that overlap); one that makes up
-    its whole group is never in test_note. `known` holds the splits of clips of an older store; they stay. Which of the
-    others are held out is decided by hashes of names, so that the same data always splits the same way.
+    its whole group is never in test_note. `known` holds the splits of clips of an older store; they stay. The groups of
+    clips that are `apart` are held out (`data.hold_out`). Which of the others are, is decided by hashes of names, so
+    that the same data always splits the same way.
     """
     names = sorted(set(groups), key=lambda g: _rank(recipe.seed, g))
     held = {g for g, k in zip(groups, known, strict=True) if k == HELD}
     trained = {g for g, k in zip(groups, known, strict=True) if k and k != HELD}
     if len(names) > 1:
+        held |= {g for g, a in zip(groups, apart, strict=True) if a} - trained
         wanted = round(recipe.data.test_instruments * len(names)) - len(held)
         held |= set([g for g in names if g not in held | trained][: max(0, wanted)])
     first: dict[str, int] = {}

@@ -19,7 +19,10 @@ class NSynth(Source):
     """
 
     kind = "NSynth"
-    labels = ("instrument_str", "instrument_family_str", "instrument_source_str", "pitch", "velocity")
+    labels = (
+        "instrument_str", "instrument_family_str", "instrument_source_str", "pitch", "velocity",
+        "program", "drum_str",
+    )  # fmt: skip
 
     @classmethod
     def fits(cls, root: Path) -> bool:
