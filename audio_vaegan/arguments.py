@@ -66,6 +66,14 @@ def number_or_range(text: str) -> float | tuple[float, float]:
     return (first, rest[0]) if rest else first
 
 
+def span(text: str) -> tuple[float, float]:
+    """`"0.3:0.45"` -> (0.3, 0.45): seconds from, to."""
+    value = number_or_range(text)
+    if not isinstance(value, tuple) or not 0 <= value[0] < value[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds FROM:TO, like 0.3:0.45")
+    return value
+
+
 def named_amount(text: str) -> tuple[str, float]:
     """`"brass=-1.5"` -> ("brass", -1.5)."""
     name, _, amount = text.rpartition("=")

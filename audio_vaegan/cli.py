@@ -18,6 +18,7 @@ from audio_vaegan.arguments import (
     out_words,
     port,
     sound_out_words,
+    span,
     vocoder_words,
 )
 from audio_vaegan.config import DataConfig
@@ -111,6 +112,28 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("model", type=Path, help="bundle or run folder")
     p.add_argument("timbre", type=Path, help="the sound file that gives timbre, brightness and noisiness")
     p.add_argument("envelope", type=Path, help="the one that gives pitch, loudness, attack, decay, onset rate, length")
+    vocoder_words(p)
+    sound_out_words(p)
+
+    p = verb("restore", verbs.restore, "fill what a sound lacks: gaps, high frequencies, or what noise covers")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("input", type=Path, help="a sound file, no longer than the model's clips")
+    p.add_argument(
+        "--gap", type=span, nargs="+", action="extend", metavar="FROM:TO", help="seconds to fill in, like 0.3:0.45"
+    )
+    p.add_argument(
+        "--bandwidth", type=float, metavar="HZ", help="the sound ends at this frequency; make what lies above"
+    )
+    p.add_argument(
+        "--noise",
+        type=span,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FROM:TO",
+        help="press its steady noise, learned from these seconds, or from the quietest moments",
+    )
+    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
     vocoder_words(p)
     sound_out_words(p)
 

@@ -161,6 +161,14 @@ def transfer(args: argparse.Namespace) -> int:
     return 0
 
 
+def restore(args: argparse.Namespace) -> int:
+    from audio_vaegan.edits import restore_file
+
+    how = {name: getattr(args, name) for name in ("bandwidth", "input_pitch", "overwrite", "vocoder")}
+    say(restore_file(args.model, args.input, args.out, gaps=args.gap or (), noise=args.noise, **how))
+    return 0
+
+
 def fit_controls(args: argparse.Namespace) -> int:
     from audio_vaegan.data.store import Store
     from audio_vaegan.evaluation.fit import describe

@@ -22,7 +22,7 @@ from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
 from audio_vaegan.models.noise import set_noisiness
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
-from audio_vaegan.sound_model import drawing, editing, mixing
+from audio_vaegan.sound_model import drawing, editing, mixing, restoring
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
@@ -305,6 +305,22 @@ class SoundModel:
         """Sounds on the way from `a` to `b` (one sound each), one at each of `shares` in [0, 1]: the timbre code goes
         round (slerp), controls straight; 0 and 1 give `a` and `b`."""
         return mixing.morph(a, b, shares, [*self.controls.values()])
+
+    def restore(
+        self,
+        audio: str | Path | NDArray[np.floating] | Tensor,
+        *,
+        gaps: Sequence[tuple[float, float]] = (),
+        bandwidth: float | None = None,
+        noise: tuple[float, float] | bool = False,
+        **known: Values,
+    ) -> tuple[Tensor, Sound]:
+        """A sound of which a part is known, made whole `[B, samples]`, and the latents that explain what is known: its
+        `gaps` (from, to in seconds) filled in, new sound above its `bandwidth` (Hz), or its steady `noise` pressed
+        (True: learned from the quietest frames; or from, to in seconds, where it is alone). What is known stays as it
+        was. Controls that are known (`pitch=60`) need not be measured. Raises UserError for a sound longer than a clip.
+        """
+        return restoring.restore(self, torch.atleast_2d(self.heard(audio)), gaps, bandwidth, noise, **known)
 
     def transfer(self, a: Sound, b: Sound) -> Sound:
         """The timbre of `a` with pitch, loudness and envelope of `b`; one sound of `a` serves all of `b`."""
