@@ -137,6 +137,16 @@ def build_parser() -> argparse.ArgumentParser:
     vocoder_words(p)
     sound_out_words(p)
 
+    p = verb("score", verbs.score, "how unlike the training sounds each file is: the oddest first")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
+    p.add_argument(
+        "--false-alarms", type=float, default=0.05, help="share of real sounds that may count as odd, by mistake"
+    )
+    vocoder_words(p)
+    p.add_argument("--out", type=Path, help="a CSV file with the scores of every file")
+    p.add_argument("--overwrite", action="store_true", help="replace the CSV file")
+
     p = verb("fit-controls", verbs.fit_controls, "fit a trained model's prior, calibrate its controls, measure them")
     p.add_argument("model", type=Path, help="bundle or run folder; controls.json is written into it")
     p.add_argument("--store", type=Path, required=True, help="the one that it was trained on")

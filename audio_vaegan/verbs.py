@@ -169,6 +169,14 @@ def restore(args: argparse.Namespace) -> int:
     return 0
 
 
+def score(args: argparse.Namespace) -> int:
+    from audio_vaegan.scores import score_files
+
+    how = {name: getattr(args, name) for name in ("false_alarms", "out", "overwrite", "vocoder")}
+    say(*score_files(args.model, args.sounds, **how))
+    return 0
+
+
 def fit_controls(args: argparse.Namespace) -> int:
     from audio_vaegan.data.store import Store
     from audio_vaegan.evaluation.fit import describe

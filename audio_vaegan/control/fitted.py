@@ -1,7 +1,7 @@
 """What is fitted to a model after training and lies beside it: calibration, prior, directions.
 
 BUNDLE/controls.json         what was fitted, measured on what; the hash of the model it was measured on
-       controls.safetensors  the prior and the directions
+       controls.safetensors  the prior, the directions, how real sounds score
 """
 
 import hashlib
@@ -18,10 +18,12 @@ from safetensors.numpy import load, save
 from audio_vaegan.control.calibration import IDENTITY, Map
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.control.prior import Prior
+from audio_vaegan.control.usual import QUANTILES, Features, Usual
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_bytes, read_json, sweep, write_atomic, write_json
 
 VERSION = 3  # 2: decoded mels are set to read as their controls say; 3: noisiness in the audio
+_USUAL = ("median", "spread", "quantiles", "mean", "axes")  # arrays of Usual and Features
 FILE, TENSORS = "controls.json", "controls.safetensors"
 
 
@@ -57,6 +59,7 @@ class Fitted:
     controls: dict[str, Calibration] = field(default_factory=dict)
     prior: Prior | None = None
     directions: dict[str, Direction] = field(default_factory=dict)
+    usual: Usual | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def with_directions(self, more: Mapping[str, Direction]) -> "Fitted":
@@ -68,6 +71,10 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
     tensors = {f"direction.{name}": d.vector for name, d in fitted.directions.items()}
     if fitted.prior is not None:
         tensors |= {f"prior.{k}": v for k, v in vars(fitted.prior).items() if isinstance(v, np.ndarray)}
+    usual = fitted.usual
+    if usual is not None:
+        arrays = {"usual": usual} if usual.features is None else {"usual": usual, "usual.features": usual.features}
+        tensors |= {f"{a}.{k}": v for a, part in arrays.items() for k, v in vars(part).items() if k in _USUAL}
     tensors = {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in tensors.items()}
     content = save(tensors)
     sweep(folder)
@@ -80,6 +87,7 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
             "tensors_sha256": hashlib.sha256(content).hexdigest(),
             "about": fitted.about,
             "controls": {name: asdict(c) for name, c in fitted.controls.items()},
+            "usual": None if usual is None else {"names": usual.names, "features": usual.features is not None},
             "prior": None if fitted.prior is None else {"radius": fitted.prior.radius},
             "directions": {
                 name: {k: v for k, v in vars(d).items() if k != "vector"} for name, d in fitted.directions.items()
@@ -116,13 +124,27 @@ def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
         if text["prior"] is not None:
             parts = {k: tensors[f"prior.{k}"] for k in ("weight", "mean", "covariance", "defined")}
             prior = Prior(**parts, radius=float(text["prior"]["radius"]))
+        usual = None if text.get("usual") is None else _usual(text["usual"], tensors)
         if not all(np.isfinite([d.low, d.high, d.score, d.count]).all() for d in directions.values()):
             raise ValueError("a direction of NaN")
-        fitted = Fitted(model_hash, controls, prior, directions, dict(text["about"]))
+        fitted = Fitted(model_hash, controls, prior, directions, usual, dict(text["about"]))
     except (AttributeError, KeyError, TypeError, ValueError, OSError, SafetensorError) as e:
         reason = " ".join(str(e).split())[:120]
         raise UserError(f"{path}: damaged ({type(e).__name__}: {reason}); {again}") from None
     return fitted
+
+
+def _usual(value: dict[str, Any], tensors: dict[str, Any]) -> Usual:
+    names = tuple(str(n) for n in value["names"])
+    median, spread, quantiles = (tensors[f"usual.{k}"] for k in ("median", "spread", "quantiles"))
+    if not len(names) == len(median) == len(spread) or not (spread > 0).all() or quantiles.shape != QUANTILES.shape:
+        raise ValueError("the scores of usual sounds do not fit together")
+    features = None
+    if value["features"]:
+        features = Features(tensors["usual.features.mean"], tensors["usual.features.axes"])
+        if features.axes.ndim != 2 or features.mean.shape != features.axes.shape[1:]:
+            raise ValueError("the features of usual sounds do not fit together")
+    return Usual(names, median, spread, quantiles, features)
 
 
 def _calibration(value: dict[str, Any]) -> Calibration:

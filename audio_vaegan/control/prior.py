@@ -48,6 +48,16 @@ class Prior:
             out[rows] = self._conditional(pattern, normal[rows], even[rows], asked[rows], truncation)
         return out
 
+    def distance(self, z: Floats) -> NDArray[np.float64]:
+        """Mahalanobis distance of codes `[N, Z]` to the nearest component, per coordinate (about 1 for a real sound);
+        a control that is undefined (NaN) stands at the component's mean."""
+        nearest = np.full(len(z), np.inf)
+        for mean, covariance in zip(self.mean, self.covariance, strict=True):
+            away = np.where(np.isfinite(z), z - mean, 0.0)
+            square = (away * np.linalg.solve(covariance, away.T).T).sum(axis=1)
+            nearest = np.minimum(nearest, np.sqrt(np.maximum(square, 0) / z.shape[1]))
+        return nearest
+
     def _conditional(
         self, pattern: NDArray[np.bool_], normal: Floats, even: Floats, asked: Floats, truncation: float
     ) -> NDArray[np.float64]:

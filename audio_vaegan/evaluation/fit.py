@@ -15,6 +15,7 @@ from audio_vaegan.control.directions import METHODS, Direction, find_direction, 
 from audio_vaegan.control.fitted import Calibration, Fitted, load_fitted, save_fitted
 from audio_vaegan.control.layout import lay_out
 from audio_vaegan.control.prior import LEAST, fit_prior
+from audio_vaegan.control.usual import FEWEST
 from audio_vaegan.data.store import Store
 from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError, did_you_mean
@@ -26,9 +27,11 @@ from audio_vaegan.models.level import READ
 from audio_vaegan.models.vocoder import open_vocoder
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.fingerprints import TimbreMap, prints_of, save_fingerprints
+from audio_vaegan.sound_model.scoring import learn_usual
 
 MAP_STEPS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # deviations around a clip's own value at which the map is measured
 MOST_CODES = 20_000  # training clips that the prior and directions are fitted to
+MOST_HEARD, MOST_SCORED = 2048, 512  # training clips whose features, held-out ones whose scores are learned
 MOST_ON_MAP = 800  # training clips on the map of timbres
 COLOURED_BY = ("instrument_family_str", "folder", "label", "kit")  # labels, the first that the store has
 BATCH = 256
@@ -53,12 +56,20 @@ def fit_controls(
     groups = store.column("group")
     fitted = Fitted(model.hash, directions=_kept(folder, model.hash))
     z = codes(model, store, rows)
-    save_fingerprints(_prints(model, store, rows), folder, model.hash, _map_of(model, store, rows, z))
+    first = rows[(store.column("copy_of") == store.column("source"))[rows]]
+    save_fingerprints(_prints(model, store, first), folder, model.hash, _map_of(model, store, rows, z))
     if len(rows) >= LEAST:
         say(f"fitting the prior to {len(rows)} codes ...")
         prior = fit_prior(z, len(model.controls), groups[rows].tolist())
         fitted = replace(fitted, prior=prior)
         say(f"  {len(prior.weight)} components")
+    model.fitted = fitted
+    apart = pick(store, "test_note", MOST_SCORED, fallback=True)
+    if len(apart) >= FEWEST and len(rows) >= FEWEST:
+        say(f"scoring {len(apart)} held-out sounds ...")
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_HEARD)).round().astype(np.int64)]
+        clips_of = (torch.from_numpy(store.read(r)) for r in (some, apart))
+        fitted = replace(fitted, usual=learn_usual(model, *clips_of, torch.from_numpy(store.column("length")[apart])))
     names = judged(model)
     about: dict[str, Any] = {"store": store.content_hash, "vocoder": model.vocoder_title, "codes": len(rows)}
     if names:
@@ -82,7 +93,7 @@ def fit_controls(
 
 
 def _prints(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float32]:
-    """Prints of training clips, by which copies of them are known."""
+    """Prints of training clips, by which copies of them are known; a clip that is a copy itself needs none."""
     parts = np.array_split(rows, max(1, -(-len(rows) // BATCH)))
     return np.concatenate([prints_of(torch.from_numpy(store.read(some)), model.mel).numpy() for some in parts])
 

@@ -22,10 +22,11 @@ from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
 from audio_vaegan.models.noise import set_noisiness
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
-from audio_vaegan.sound_model import drawing, editing, mixing, restoring
+from audio_vaegan.sound_model import drawing, editing, mixing, restoring, scoring
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
+from audio_vaegan.sound_model.scoring import Oddness
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 from audio_vaegan.sound_model.threads import one_thread
 
@@ -321,6 +322,11 @@ class SoundModel:
         was. Controls that are known (`pitch=60`) need not be measured. Raises UserError for a sound longer than a clip.
         """
         return restoring.restore(self, torch.atleast_2d(self.heard(audio)), gaps, bandwidth, noise, **known)
+
+    def score(self, audio: str | Path | NDArray[np.floating] | Tensor) -> Oddness:
+        """How unlike the training sounds audio is, `[samples]` or `[B, samples]`; of what is longer than a clip, a mean
+        over its clips. Raises UserError for a model that was not fitted (`fit-controls`)."""
+        return scoring.score(self, torch.atleast_2d(self.heard(audio)))
 
     def transfer(self, a: Sound, b: Sound) -> Sound:
         """The timbre of `a` with pitch, loudness and envelope of `b`; one sound of `a` serves all of `b`."""
