@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan import dataset_verbs, evaluation_verbs, verbs
+from audio_vaegan import dataset_verbs, evaluation_verbs, uses_verbs, verbs
 from audio_vaegan.arguments import (
     BENCH,
     Help,
@@ -18,7 +18,6 @@ from audio_vaegan.arguments import (
     out_words,
     port,
     sound_out_words,
-    span,
     vocoder_words,
 )
 from audio_vaegan.config import DataConfig
@@ -115,38 +114,6 @@ def build_parser() -> argparse.ArgumentParser:
     vocoder_words(p)
     sound_out_words(p)
 
-    p = verb("restore", verbs.restore, "fill what a sound lacks: gaps, high frequencies, or what noise covers")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
-    p.add_argument("input", type=Path, help="a sound file, no longer than the model's clips")
-    p.add_argument(
-        "--gap", type=span, nargs="+", action="extend", metavar="FROM:TO", help="seconds to fill in, like 0.3:0.45"
-    )
-    p.add_argument(
-        "--bandwidth", type=float, metavar="HZ", help="the sound ends at this frequency; make what lies above"
-    )
-    p.add_argument(
-        "--noise",
-        type=span,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="FROM:TO",
-        help="press its steady noise, learned from these seconds, or from the quietest moments",
-    )
-    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
-    vocoder_words(p)
-    sound_out_words(p)
-
-    p = verb("score", verbs.score, "how unlike the training sounds each file is: the oddest first")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
-    p.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
-    p.add_argument(
-        "--false-alarms", type=float, default=0.05, help="share of real sounds that may count as odd, by mistake"
-    )
-    vocoder_words(p)
-    p.add_argument("--out", type=Path, help="a CSV file with the scores of every file")
-    p.add_argument("--overwrite", action="store_true", help="replace the CSV file")
-
     p = verb("fit-controls", verbs.fit_controls, "fit a trained model's prior, calibrate its controls, measure them")
     p.add_argument("model", type=Path, help="bundle or run folder; controls.json is written into it")
     p.add_argument("--store", type=Path, required=True, help="the one that it was trained on")
@@ -171,6 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluation_verbs.add(verb)
     dataset_verbs.add(verb)
+    uses_verbs.add(verb)
 
     p = verb("bench", verbs.bench, "how fast this machine does what the verbs do, beside what it could do")
     _bench_words(p)

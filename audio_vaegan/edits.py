@@ -1,7 +1,7 @@
 """The verbs `edit`, `morph` and `transfer`: sound files through a model, changed or mixed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -90,32 +90,6 @@ def transfer_file(
         heard = "" if c.classes else f", measured {_shown(found[c.name])} {c.unit}"
         lines.append(f"{c.name}: {asked} of {source.name}{heard}")
     return "\n".join([*dict.fromkeys([*notes, *more]), *lines, _written(out, model)])
-
-
-def restore_file(
-    path: Path,
-    sound_path: Path,
-    out: Path,
-    *,
-    gaps: Sequence[tuple[float, float]] = (),
-    bandwidth: float | None = None,
-    noise: tuple[float, float] | bool = False,
-    input_pitch: float | None = None,
-    overwrite: bool = False,
-    vocoder: str = "auto",
-) -> str:
-    """Write a sound file made whole (`SoundModel.restore`). Returns what was made, and by which latents, in lines."""
-    check_out_sound(out, sound_path, overwrite)
-    model = SoundModel.from_pretrained(path, vocoder=vocoder)
-    known = {} if input_pitch is None else {"pitch": input_pitch}
-    audio, sound = model.restore(sound_path, gaps=gaps, bandwidth=bandwidth, noise=noise, **known)
-    write(out, audio[0].numpy(), model.sample_rate, f"model {model.hash[:12]} restored")
-    of = ", ".join(
-        f"{name} {control.show(float(sound.controls[name]))}" + ("" if control.classes else f" {control.unit}")
-        for name, control in model.controls.items()
-        if not sound.controls[name].isnan().any()
-    )
-    return f"found: {of or 'a timbre'}\n{_written(out, model)}"
 
 
 def morph_files(

@@ -161,22 +161,6 @@ def transfer(args: argparse.Namespace) -> int:
     return 0
 
 
-def restore(args: argparse.Namespace) -> int:
-    from audio_vaegan.edits import restore_file
-
-    how = {name: getattr(args, name) for name in ("bandwidth", "input_pitch", "overwrite", "vocoder")}
-    say(restore_file(args.model, args.input, args.out, gaps=args.gap or (), noise=args.noise, **how))
-    return 0
-
-
-def score(args: argparse.Namespace) -> int:
-    from audio_vaegan.scores import score_files
-
-    how = {name: getattr(args, name) for name in ("false_alarms", "out", "overwrite", "vocoder")}
-    say(*score_files(args.model, args.sounds, **how))
-    return 0
-
-
 def fit_controls(args: argparse.Namespace) -> int:
     from audio_vaegan.data.store import Store
     from audio_vaegan.evaluation.fit import describe

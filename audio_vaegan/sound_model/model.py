@@ -22,7 +22,7 @@ from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
 from audio_vaegan.models.noise import set_noisiness
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
-from audio_vaegan.sound_model import drawing, editing, mixing, restoring, scoring
+from audio_vaegan.sound_model import compressing, drawing, editing, mixing, restoring, scoring
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
@@ -327,6 +327,14 @@ class SoundModel:
         """How unlike the training sounds audio is, `[samples]` or `[B, samples]`; of what is longer than a clip, a mean
         over its clips. Raises UserError for a model that was not fitted (`fit-controls`)."""
         return scoring.score(self, torch.atleast_2d(self.heard(audio)))
+
+    def compress(self, audio: str | Path | NDArray[np.floating] | Tensor, bits: int = 6, **known: float) -> bytes:
+        """A sound `[samples]` of any length as a few dozen bytes a clip: its latents, timbre in so many `bits` each."""
+        return compressing.compress(self, self.heard(audio), bits, **known)
+
+    def decompress(self, content: bytes) -> Tensor:
+        """The sound `[samples]` of bytes that `compress` of this model made."""
+        return compressing.decompress(self, content)[0]
 
     def transfer(self, a: Sound, b: Sound) -> Sound:
         """The timbre of `a` with pitch, loudness and envelope of `b`; one sound of `a` serves all of `b`."""

@@ -1,0 +1,90 @@
+"""The verbs of other uses: `restore`, `score`, `compress` and `decompress`. Heavy imports wait."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from audio_vaegan.arguments import say, sound_out_words, span, vocoder_words
+
+Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+
+def add(verb: Verb) -> None:
+    """Add the verbs to the command line."""
+    p = verb("restore", restore, "fill what a sound lacks: gaps, high frequencies, or what noise covers")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("input", type=Path, help="a sound file, no longer than the model's clips")
+    p.add_argument(
+        "--gap", type=span, nargs="+", action="extend", metavar="FROM:TO", help="seconds to fill in, like 0.3:0.45"
+    )
+    p.add_argument(
+        "--bandwidth", type=float, metavar="HZ", help="the sound ends at this frequency; make what lies above"
+    )
+    p.add_argument(
+        "--noise",
+        type=span,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FROM:TO",
+        help="press its steady noise, learned from these seconds, or from the quietest moments",
+    )
+    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
+    vocoder_words(p)
+    sound_out_words(p)
+
+    p = verb("score", score, "how unlike the training sounds each file is: the oddest first")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
+    p.add_argument(
+        "--false-alarms", type=float, default=0.05, help="share of real sounds that may count as odd, by mistake"
+    )
+    vocoder_words(p)
+    p.add_argument("--out", type=Path, help="a CSV file with the scores of every file")
+    p.add_argument("--overwrite", action="store_true", help="replace the CSV file")
+
+    p = verb("compress", compress, "a sound as a few dozen bytes: its latent, rounded")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name; decompress needs the same")
+    p.add_argument("input", type=Path, help="a sound file of any length")
+    p.add_argument("--bits", type=int, default=6, help="a coordinate of the timbre code, 1 to 16")
+    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
+    vocoder_words(p)
+    p.add_argument("--out", type=Path, required=True, help="a new .avg file")
+    p.add_argument("--overwrite", action="store_true", help="replace the file")
+
+    p = verb("decompress", decompress, "the sound of a file that compress wrote")
+    p.add_argument("model", type=Path, help="the model that it was compressed by")
+    p.add_argument("input", type=Path, help="an .avg file")
+    vocoder_words(p)
+    sound_out_words(p)
+
+
+def restore(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.restore import restore_file
+
+    how = {name: getattr(args, name) for name in ("bandwidth", "input_pitch", "overwrite", "vocoder")}
+    say(restore_file(args.model, args.input, args.out, gaps=args.gap or (), noise=args.noise, **how))
+    return 0
+
+
+def score(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.score import score_files
+
+    how = {name: getattr(args, name) for name in ("false_alarms", "out", "overwrite", "vocoder")}
+    say(*score_files(args.model, args.sounds, **how))
+    return 0
+
+
+def compress(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.compress import compress_file
+
+    how = {name: getattr(args, name) for name in ("bits", "input_pitch", "overwrite", "vocoder")}
+    say(compress_file(args.model, args.input, args.out, **how))
+    return 0
+
+
+def decompress(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.compress import decompress_file
+
+    say(decompress_file(args.model, args.input, args.out, overwrite=args.overwrite, vocoder=args.vocoder))
+    return 0
