@@ -1,10 +1,10 @@
-"""The verbs of other uses: `restore`, `score`, `compress` and `decompress`. Heavy imports wait."""
+"""The verbs of other uses: `restore`, `score`, `classify`, `compress` and `decompress`. Heavy imports wait."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from audio_vaegan.arguments import say, sound_out_words, span, vocoder_words
+from audio_vaegan.arguments import out_words, say, sound_out_words, span, vocoder_words
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -43,6 +43,13 @@ def add(verb: Verb) -> None:
     p.add_argument("--out", type=Path, help="a CSV file with the scores of every file")
     p.add_argument("--overwrite", action="store_true", help="replace the CSV file")
 
+    p = verb("classify", classify, "sort sounds into classes, of which a few sounds each are known")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("labelled", type=Path, help="a folder with a sub-folder of sounds for each class")
+    p.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
+    p.add_argument("--copy", action="store_true", help="also copy the files into a folder for each class")
+    out_words(p, "a new folder: classes.csv")
+
     p = verb("compress", compress, "a sound as a few dozen bytes: its latent, rounded")
     p.add_argument("model", type=Path, help="bundle or run folder, or a name; decompress needs the same")
     p.add_argument("input", type=Path, help="a sound file of any length")
@@ -72,6 +79,14 @@ def score(args: argparse.Namespace) -> int:
 
     how = {name: getattr(args, name) for name in ("false_alarms", "out", "overwrite", "vocoder")}
     say(*score_files(args.model, args.sounds, **how))
+    return 0
+
+
+def classify(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.classify import classify_files
+
+    how = {"copy": args.copy, "overwrite": args.overwrite}
+    say(*classify_files(args.model, args.labelled, args.sounds, args.out, **how))
     return 0
 
 

@@ -46,7 +46,7 @@ def test_what_is_missing_comes_nearer_than_by_the_plain_way(model, notes, damage
     """On the mean of eight notes; README has the figures of more."""
     harmed = damage.harm(notes, RATE)
     plain, _ = restore(model, harmed, **damage.told, fill=False)
-    made, _ = restore(model, harmed, **damage.told, pitch=60.0)
+    made, _ = restore(model, harmed, **damage.told, known={"pitch": 60.0})
     far, near = (spectral_distance(x, notes, RATE, damage).mean() for x in (plain, made))
     assert near < far
     if damage.hertz[0]:

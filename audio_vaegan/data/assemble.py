@@ -75,7 +75,8 @@ def assemble(work: Path, chunks: list[Chunk], recipe: Recipe, about: Entry, old:
     if recipe.data.hold_out and not any(columns["apart"]):
         raise UserError(f"data.hold_out: no clip is labelled so ({', '.join(recipe.data.hold_out)})")
     units = [joined.unit_of(i) for i in stay]
-    split = splits(groups, units, *([columns[name][i] for i in stay] for name in ("known", "apart")), recipe)
+    known, apart = ([columns[name][i] for i in stay] for name in ("known", "apart"))
+    split = splits(groups, units, known, apart, recipe)
     places = {i: (s, g) for i, s, g in zip(stay, split, groups, strict=True)}
     digest = hashlib.sha256()
     near = [(columns["source"][a], columns["source"][b]) for a, b in pairs if alive[a] and alive[b]]

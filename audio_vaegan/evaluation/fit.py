@@ -68,8 +68,9 @@ def fit_controls(
     if len(apart) >= FEWEST and len(rows) >= FEWEST:
         say(f"scoring {len(apart)} held-out sounds ...")
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_HEARD)).round().astype(np.int64)]
-        clips_of = (torch.from_numpy(store.read(r)) for r in (some, apart))
-        fitted = replace(fitted, usual=learn_usual(model, *clips_of, torch.from_numpy(store.column("length")[apart])))
+        learned, unheard = (torch.from_numpy(store.read(r)) for r in (some, apart))
+        length = torch.from_numpy(store.column("length")[apart])
+        fitted = replace(fitted, usual=learn_usual(model, learned, unheard, length))
     names = judged(model)
     about: dict[str, Any] = {"store": store.content_hash, "vocoder": model.vocoder_title, "codes": len(rows)}
     if names:

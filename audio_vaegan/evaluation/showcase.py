@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +78,9 @@ def _made(model: SoundModel, a: Sound, b: Sound, real: Tensor, seed: int) -> Ite
         share = 100 * k // (STEPS - 1)
         yield f"morph-{k + 1}", audio[: int(way.samples[k])], f"{share} % of the way to the second sound"
     pitch = model.controls.get("pitch")
-    asked = {} if pitch is None or a.controls["pitch"].isnan().any() else {"pitch": float(a.controls["pitch"])}
+    asked: dict[str, Any] = (
+        {} if pitch is None or a.controls["pitch"].isnan().any() else {"pitch": float(a.controls["pitch"])}
+    )
     if pitch is not None and asked:
         asked["pitch"] = min(max(asked["pitch"], pitch.low), pitch.high)
     for k, audio in enumerate(model.sample(SAMPLES, seed=seed, closed_loop=bool(asked), **asked).audio):

@@ -100,7 +100,7 @@ def _distances(model: SoundModel, store: Store, rows: Rows, damage: Damage) -> d
         made = {
             "damaged": harmed,
             "baseline": restore(model, harmed, **damage.told, fill=False)[0],
-            "model": restore(model, harmed, **damage.told, **known)[0],
+            "model": restore(model, harmed, **damage.told, known=known)[0],
         }
         for name, output in made.items():
             found[name].append(spectral_distance(output, audio, rate, damage))

@@ -321,7 +321,7 @@ class SoundModel:
         (True: learned from the quietest frames; or from, to in seconds, where it is alone). What is known stays as it
         was. Controls that are known (`pitch=60`) need not be measured. Raises UserError for a sound longer than a clip.
         """
-        return restoring.restore(self, torch.atleast_2d(self.heard(audio)), gaps, bandwidth, noise, **known)
+        return restoring.restore(self, torch.atleast_2d(self.heard(audio)), gaps, bandwidth, noise, known)
 
     def score(self, audio: str | Path | NDArray[np.floating] | Tensor) -> Oddness:
         """How unlike the training sounds audio is, `[samples]` or `[B, samples]`; of what is longer than a clip, a mean

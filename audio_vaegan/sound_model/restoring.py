@@ -6,7 +6,7 @@ the error of what is known, plus the prior's): missing time, missing bandwidth, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +36,8 @@ def restore(
     gaps: Sequence[tuple[float, float]] = (),
     bandwidth: float | None = None,
     noise: tuple[float, float] | bool = False,
+    known: Mapping[str, Values] | None = None,
     fill: bool = True,
-    **known: Values,
 ) -> tuple[Tensor, Sound]:
     """Audio `[B, samples]` of at most a clip, restored in one way, and the latents that were found. See
     `SoundModel.restore`; without `fill` by the plain method that each way is measured against."""
@@ -59,7 +59,7 @@ def restore(
 
     whole = torch.nn.functional.pad(audio, (0, model.clip_samples - n))
     plain, sound = once(None)
-    start = model.encode(plain[:, :n], **known)
+    start = model.encode(plain[:, :n], **(known or {}))
     if fill:
         plain, sound = once(start)
     return plain[:, :n], sound or start
@@ -224,13 +224,15 @@ def _denoise(
         floor = mel[..., a // step : max(a // step + 1, b // step)].mean(dim=2)
         power = spectrum[..., a // hop : b // hop].abs().square().mean(dim=2)
     loud = mel - floor.unsqueeze(2) > ABOVE_NOISE
-    sound, clean = start, (spectrum.abs().square() - power.unsqueeze(2)).clamp_min(0)
+    sound = start
     if start is not None:
         sound = find_latent(model, mel, loud.float(), start, ceiling=torch.maximum(mel, floor.unsqueeze(2)))
         own = generated(model, sound)
         share = 1 / (1 + torch.exp(2 * (floor.unsqueeze(2) - own)))  # of the power of each band
-        clean = None
-    gain = clean / (clean + power.unsqueeze(2) + 1e-12) if clean is not None else _to_bins(model, share, spectrum)
+        gain = _to_bins(model, share, spectrum)
+    else:
+        clean = (spectrum.abs().square() - power.unsqueeze(2)).clamp_min(0)
+        gain = clean / (clean + power.unsqueeze(2) + 1e-12)
     made = torch.istft(spectrum * gain.clamp_min(DEEPEST), size, hop, window=window, length=audio.shape[1])
     return made.clamp(-1, 1), sound
 

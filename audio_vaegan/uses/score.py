@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -32,9 +33,10 @@ def score_files(
         raise UserError(f"--out {out}: exists; choose another name, or add --overwrite")
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}")
-    files = _files(sounds)
+    files = sound_files(sounds)
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
-    rows, failed = [], []
+    rows: list[dict[str, Any]] = []
+    failed = []
     for file in tqdm(files, desc="score", unit="file", delay=1):
         try:
             odd = model.score(file)
@@ -48,7 +50,7 @@ def score_files(
         rows.append({"file": printable(file), "odd": rarity <= false_alarms, "score": whole, "rarity": rarity} | parts)
     if not rows:
         raise UserError("; ".join(failed[:3]))
-    rows.sort(key=lambda row: -float(row["score"]))
+    rows.sort(key=lambda row: -row["score"])
     if out is not None:
         text = io.StringIO()
         table = csv.DictWriter(text, list(rows[0]))
@@ -57,7 +59,7 @@ def score_files(
         write_atomic(out, text.getvalue().encode())
     count = sum(bool(row["odd"]) for row in rows)
     lines = [
-        f"{row['score']:7.2f}  {'odd' if row['odd'] else '   '}  {100 * float(row['rarity']):5.1f} %  {row['file']}"
+        f"{row['score']:7.2f}  {'odd' if row['odd'] else '   '}  {100 * row['rarity']:5.1f} %  {row['file']}"
         for row in rows[:SHOWN]
     ]
     more = [f"... and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
@@ -66,7 +68,8 @@ def score_files(
     return [heads, *lines, *more, *failed, told]
 
 
-def _files(sounds: Sequence[Path]) -> list[Path]:
+def sound_files(sounds: Sequence[Path]) -> list[Path]:
+    """These sound files, and those in these folders."""
     found: list[Path] = []
     for sound in sounds:
         if sound.is_dir():
