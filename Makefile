@@ -18,7 +18,7 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soundfont,demo,evaluate,embeddings,track]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soundfont,demo,evaluate,embeddings,track,export]" --group dev
 	$(BIN)/python -m audio_vaegan.doctor --fix --quiet
 	@touch $(STAMP)
 

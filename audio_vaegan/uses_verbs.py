@@ -1,4 +1,4 @@
-"""The verbs of other uses: `restore`, `score`, `classify`, `compress` and `decompress`. Heavy imports wait."""
+"""The verbs of other uses: `restore`, `score`, `classify`, `compress`, `decompress`, `export`. Heavy imports wait."""
 
 import argparse
 from collections.abc import Callable
@@ -65,6 +65,12 @@ def add(verb: Verb) -> None:
     vocoder_words(p)
     sound_out_words(p)
 
+    p = verb("export", export, "generator and vocoder as one file for other programs: ONNX or torch.export")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    vocoder_words(p)
+    p.add_argument("--out", type=Path, required=True, help="a new file: .onnx or .pt2; a .json beside it describes it")
+    p.add_argument("--overwrite", action="store_true", help="replace the files")
+
 
 def restore(args: argparse.Namespace) -> int:
     from audio_vaegan.uses.restore import restore_file
@@ -102,4 +108,11 @@ def decompress(args: argparse.Namespace) -> int:
     from audio_vaegan.uses.compress import decompress_file
 
     say(decompress_file(args.model, args.input, args.out, overwrite=args.overwrite, vocoder=args.vocoder))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.export import export_model
+
+    say(*export_model(args.model, args.out, overwrite=args.overwrite, vocoder=args.vocoder))
     return 0

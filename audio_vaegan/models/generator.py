@@ -58,7 +58,7 @@ class Generator(nn.Module):
 
     def forward(self, timbre: Tensor, controls: Tensor, defined: Tensor) -> Tensor:
         condition = self.condition(torch.cat([timbre, self.embed(controls, defined)], dim=-1))
-        x = self.start.expand(len(condition), -1, -1)
+        x = self.start.expand(condition.shape[0], -1, -1)  # len() would fix the batch of an export
         for block in self.coarse:
             x = block(x, condition)
         comb = None if self.pitch is None else self._comb(controls[:, self.pitch], defined[:, self.pitch])
