@@ -1,4 +1,4 @@
-"""The verbs of other uses: `restore`, `score`, `classify`, `compress`, `decompress`, `export`. Heavy imports wait."""
+"""The verbs of other uses: `restore`, `score`, `classify`, `compress`, `export` and their kin. Heavy imports wait."""
 
 import argparse
 from collections.abc import Callable
@@ -71,6 +71,11 @@ def add(verb: Verb) -> None:
     p.add_argument("--out", type=Path, required=True, help="a new file: .onnx or .pt2; a .json beside it describes it")
     p.add_argument("--overwrite", action="store_true", help="replace the files")
 
+    p = verb("push", push, "upload a model to the model hub, with its vocoder and its card")
+    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("name", help="owner/name on the hub")
+    p.add_argument("--private", action="store_true", help="for you alone, where it is new")
+
 
 def restore(args: argparse.Namespace) -> int:
     from audio_vaegan.uses.restore import restore_file
@@ -115,4 +120,11 @@ def export(args: argparse.Namespace) -> int:
     from audio_vaegan.uses.export import export_model
 
     say(*export_model(args.model, args.out, overwrite=args.overwrite, vocoder=args.vocoder))
+    return 0
+
+
+def push(args: argparse.Namespace) -> int:
+    from audio_vaegan.uses.push import push_model
+
+    say(push_model(args.model, args.name, private=args.private))
     return 0

@@ -64,8 +64,9 @@ class SoundModel:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO) -> "SoundModel":
-        """Open a bundle folder, a run folder that holds one, or a model that comes with the package, by its name, with
-        what `fit-controls` and `directions` wrote beside it. Raises UserError in one line if it is not one.
+        """Open a bundle folder, a run folder that holds one, a model that comes with the package, by its name, or one
+        on the hub, by its id `owner/name`, with what `fit-controls` and `directions` wrote beside it. Raises UserError
+        in one line if it is not one.
 
         `vocoder`: `auto` (the model's own, else one of the package for its mel, else Griffin-Lim), `griffin-lim`, or a
         name, path or hub id that `open_vocoder` takes.

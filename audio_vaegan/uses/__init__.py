@@ -1,1 +1,1 @@
-"""Other uses of a model, a verb each: restore, score, classify, compress and decompress, export."""
+"""Other uses of a model, a verb each: restore, score, classify, compress and decompress, export, push."""

@@ -1,12 +1,10 @@
 """Published checkpoints on the model hub."""
 
-import re
 from pathlib import Path
 
-from audio_vaegan.errors import UserError
+from audio_vaegan.models.hub import find_on_hub
 from audio_vaegan.models.vocoder.published.folder import CONFIGS, FAMILIES, find_config, find_weights, read_config
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PATTERNS = sorted({*CONFIGS, *(pattern for family in FAMILIES for pattern in family.files)})
 TRAINING = ["*discriminator*", "*optimizer*"]
 
@@ -16,27 +14,8 @@ def find_published(name: str) -> Path | None:
 
     Only the config and the generator are fetched. Raises UserError if the hub cannot be reached, or has no such model.
     """
-    if not HUB_ID.fullmatch(name):
-        return None
-    from huggingface_hub import snapshot_download
-
-    def fetch(local: bool) -> Path:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS, ignore_patterns=TRAINING, local_files_only=local))
-
-    try:
-        folder = fetch(local=True)
-        if _complete(folder):
-            return folder
-    except Exception:  # not in the cache: the hub's client says so in several ways
-        pass
-    try:
-        return fetch(local=False)
-    except Exception as e:  # of the hub's client or of the libraries below it
-        reason = (str(e).strip().splitlines() or [""])[0][:120]
-        raise UserError(
-            f"{name}: no such file or folder, and not to be had from the model hub ({type(e).__name__}: {reason}); "
-            "download its config and generator elsewhere and give the folder"
-        ) from None
+    mend = "download its config and generator elsewhere and give the folder"
+    return find_on_hub(name, PATTERNS, TRAINING, _complete, mend)
 
 
 def _complete(folder: Path) -> bool:

@@ -1,0 +1,60 @@
+"""Models on the model hub: a stand-in for its client, which keeps what it is given in a folder."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from conftest import cli, one_line
+
+from audio_vaegan.sound_model import SoundModel
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """What is pushed lies in a folder, from where it is fetched."""
+    root = tmp_path / "hub"
+
+    class Api:
+        def __init__(self, **named):
+            assert named["library_name"] == "audio-vaegan"
+
+        def create_repo(self, name, private, exist_ok):
+            (root / name).mkdir(parents=True, exist_ok=exist_ok)
+            return f"hub/{name}"
+
+        def upload_folder(self, repo_id, folder_path, ignore_patterns, commit_message):
+            assert ignore_patterns == [".*"] and commit_message.startswith("model ")
+            for file in Path(folder_path).glob("[!.]*"):
+                shutil.copy(file, root / repo_id)
+
+        def upload_file(self, repo_id, path_or_fileobj, path_in_repo, commit_message):
+            shutil.copy(path_or_fileobj, root / repo_id / path_in_repo)
+
+    def fetch(name, allow_patterns, ignore_patterns, local_files_only):
+        if local_files_only or not (root / name).is_dir():
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not there")
+        kept = {f for pattern in allow_patterns for f in (root / name).glob(pattern)}
+        assert kept == set((root / name).iterdir())  # nothing that is needed is left out
+        return str(root / name)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+def test_a_model_that_was_pushed_is_the_same_by_its_id(hub):
+    done = cli("push", "notes16k", "someone/notes")
+    assert done.returncode == 0 and "hub/someone/notes" in done.stdout, done.stderr
+    there, own = SoundModel.from_pretrained("someone/notes"), SoundModel.from_pretrained("notes16k")
+    assert there.hash == own.hash and there.vocoder.hash == own.vocoder.hash and there.prior is not None
+    assert (there.sample(1, pitch=60.0).audio == own.sample(1, pitch=60.0).audio).all()
+    assert (hub / "someone" / "notes" / "README.md").read_text().startswith("---\nlibrary_name: audio-vaegan\n")
+
+
+def test_mistakes(hub, tmp_path):
+    assert "owner/name" in one_line(cli("push", "notes16k", "notes"))
+    assert "not to be had" in one_line(cli("generate", "some/where", "--out", tmp_path / "out"))
+    (tmp_path / "some").mkdir()
+    assert "not a model" in one_line(cli("generate", "some/where", "--out", tmp_path / "out"))  # a folder of the user's
