@@ -17,6 +17,7 @@ CONTROLS = {  # every control and the unit of its descriptor; reading that there
     "decay": "dB/s",
     "onset_rate": "1/s",
 }
+USES = ("restore", "anomaly", "few-labels", "compression", "transfer")  # what evaluate-uses measures
 BENCH = ("sounds", "training", "prepare", "dataset", "peers", "options", "scale")  # groups; the first four by default
 HINTS = {"pitch": "60 is C4", "brightness": "12 is 880 Hz", "attack": "-2 is 10 ms"}
 

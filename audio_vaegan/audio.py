@@ -242,6 +242,21 @@ def read(
     return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), stream.sample_rate
 
 
+def sound_files(sounds: Sequence[Path]) -> list[Path]:
+    """These sound files, and those in these folders."""
+    found: list[Path] = []
+    for sound in sounds:
+        if sound.is_dir():
+            found += sorted(f for f in sound.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        elif sound.is_file():
+            found.append(sound)
+        else:
+            raise UserError(f"{sound}: there is no such file or folder")
+    if not found:
+        raise UserError(f"{', '.join(map(str, sounds))}: no sound file there")
+    return found
+
+
 def decode(content: bytes) -> NDArray[np.float32]:
     """The clip `[samples]` in the bytes of a sound file, at its own rate. Raises BadAudio."""
     return np.concatenate([*Stream(content)])
@@ -287,6 +302,17 @@ def _kind(path: Path) -> str:
 def encode_recording(audio: NDArray[np.floating] | Tensor, sample_rate: int, kind: str) -> bytes:
     """The bytes of a 16-bit mono file (`WAV` or `FLAC`) of a clip that was recorded or rendered, not generated."""
     return _encode(audio, sample_rate, kind, "")
+
+
+def opus_and_back(audio: NDArray[np.float32], sample_rate: int) -> tuple[NDArray[np.float32], int]:
+    """A clip `[samples]` through Opus at the lowest rate that its library has, and the bytes that it took."""
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", sample_rate, 1, subtype="OPUS", format="OGG", compression_level=1.0) as f:
+        f.write(audio)
+    content = buffer.getvalue()
+    with soundfile.SoundFile(io.BytesIO(content)) as f:
+        found = f.read(dtype="float32")
+        return resample(found, f.samplerate, sample_rate) if f.samplerate != sample_rate else found, len(content)
 
 
 def _encode(audio: NDArray[np.floating] | Tensor, sample_rate: int, kind: str, comment: str) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan.arguments import out_words, say, vocoder_words
+from audio_vaegan.arguments import USES, out_words, say, vocoder_words
 from audio_vaegan.errors import UserError
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -53,6 +53,16 @@ def add(verb: Verb) -> None:
     )
     vocoder_words(p)
     out_words(p, "a new folder: report.html, report.json, audio/")
+
+    p = verb("evaluate-uses", evaluate_uses, "what else a model is good for, each beside the obvious baseline")
+    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("--store", type=Path, required=True, help="folder made by prepare, with sources held out")
+    p.add_argument("--uses", nargs="+", choices=USES, default=USES, help="which of them")
+    p.add_argument("--clips", type=int, default=128, help="at most so many held-out clips each")
+    p.add_argument("--label", default="instrument_family_str", help="the classes of few labels")
+    p.add_argument("--odd", nargs="+", default=(), metavar="NAME=FOLDER", help="odd sounds, to be told apart")
+    p.add_argument("--judge", type=Path, help="folder made by train-judge (default: STORE.judge, trained if not there)")
+    out_words(p, "a new folder: uses.json, uses.md")
 
     p = verb("showcase", showcase, "a dozen short sounds and a picture: what a model does with a sound of yours")
     p.add_argument("model", type=Path, help="bundle or run folder, or a name")
@@ -170,6 +180,23 @@ def ablation(args: argparse.Namespace) -> int:
 
     options = Options(clips=args.clips, samples=args.samples, sounds=args.sounds)
     return run(args.spec, args.store, args.out, args.launch, args.dry_run, options)
+
+
+def evaluate_uses(args: argparse.Namespace) -> int:
+    from audio_vaegan.data.store import Store
+    from audio_vaegan.evaluation.uses import evaluate_uses as measure
+    from audio_vaegan.evaluation.uses.rows import table
+
+    odd = {}
+    for pair in args.odd:
+        name, _, folder = pair.partition("=")
+        if not name or not folder:
+            raise UserError(f"--odd {pair}: expected NAME=FOLDER")
+        odd[name] = Path(folder)
+    how = {name: getattr(args, name) for name in ("clips", "label", "judge", "overwrite")}
+    say(table(measure(args.model, Store(args.store), args.out, uses=tuple(args.uses), odd=odd, **how)))
+    print(f"figures: {args.out / 'uses.json'}")
+    return 0
 
 
 def showcase(args: argparse.Namespace) -> int:

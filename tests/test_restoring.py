@@ -7,7 +7,7 @@ import torch
 from conftest import ROOT, cli, one_line
 
 from audio_vaegan.errors import UserError
-from audio_vaegan.evaluation.uses import DAMAGES, spectral_distance
+from audio_vaegan.evaluation.uses.restored import DAMAGES, spectral_distance
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.restoring import find_latent, generated, restore
 

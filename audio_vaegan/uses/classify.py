@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from audio_vaegan.audio import SUFFIXES
+from audio_vaegan.audio import SUFFIXES, sound_files
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, printable, write_atomic
 from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.probing import features, fit_probe
-from audio_vaegan.uses.score import sound_files
 
 UNSURE = 0.5  # probability of the likeliest class below which a sound is called unsure
 

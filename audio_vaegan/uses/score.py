@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from audio_vaegan.audio import SUFFIXES
+from audio_vaegan.audio import sound_files
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import printable, write_atomic
 from audio_vaegan.sound_model import SoundModel
@@ -66,18 +66,3 @@ def score_files(
     heads = "  score       real sounds that score as high"
     told = f"{count} of {len(rows)} files are odd: at most {100 * false_alarms:g} % of real sounds score as high"
     return [heads, *lines, *more, *failed, told]
-
-
-def sound_files(sounds: Sequence[Path]) -> list[Path]:
-    """These sound files, and those in these folders."""
-    found: list[Path] = []
-    for sound in sounds:
-        if sound.is_dir():
-            found += sorted(f for f in sound.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        elif sound.is_file():
-            found.append(sound)
-        else:
-            raise UserError(f"{sound}: there is no such file or folder")
-    if not found:
-        raise UserError(f"{', '.join(map(str, sounds))}: no sound file there")
-    return found

@@ -1,4 +1,4 @@
-"""Other uses of a model, each on held-out sounds beside the obvious baseline: restoring what is missing."""
+"""What is missing, filled in: gaps, bandwidth, and what noise covers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio_vaegan.data.store import Store
-from audio_vaegan.evaluation.held import Rows, check_fits, pick
-from audio_vaegan.evaluation.pitch import mean_draws
+from audio_vaegan.evaluation.held import Rows, pick
+from audio_vaegan.evaluation.uses.rows import Row, interval
 from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.restoring import restore
 
-RESAMPLES = 1000
 N_FFT, HOP, FLOOR = 1024, 256, 1e-5
 AT = 0.3  # seconds where gaps begin
 
@@ -80,13 +79,28 @@ def spectral_distance(output: Tensor, target: Tensor, rate: int, damage: Damage)
     return (a - b)[:, bins][:, :, frames].square().mean(dim=1).sqrt().mean(dim=1).double().numpy()
 
 
-def restoring(model: SoundModel, store: Store, most: int) -> list[dict[str, Any]]:
-    """A row for each kind of damage: the distance in dB of what is missing, as it is, by the baseline, by the model,
-    and by how much the model is nearer than the baseline (each with its interval by bootstrap over instruments)."""
-    check_fits(model, store)
+def restored(model: SoundModel, store: Store, most: int) -> list[Row]:
+    """A row for each kind of damage: the distance of what is missing, by the model and by the baseline."""
     rows = pick(store, "test_instrument", most)
-    groups = np.unique(store.column("group")[rows].astype(str), return_inverse=True)[1]
-    return [_row(damage, _distances(model, store, rows, damage), groups) for damage in DAMAGES]
+    groups = store.column("group")[rows]
+    found = []
+    for damage in DAMAGES:
+        away = _distances(model, store, rows, damage)
+        found.append(
+            Row(
+                "restore",
+                damage.name,
+                "log-spectral distance of what is missing, dB",
+                interval(away["model"], groups),
+                damage.baseline,
+                interval(away["baseline"], groups),
+                len(rows),
+                better="less",
+                difference=interval(away["model"] - away["baseline"], groups),
+                note=f"left as it is: {away['damaged'].mean():.2f}",
+            )
+        )
+    return found
 
 
 def _distances(model: SoundModel, store: Store, rows: Rows, damage: Damage) -> dict[str, NDArray[np.float64]]:
@@ -105,21 +119,3 @@ def _distances(model: SoundModel, store: Store, rows: Rows, damage: Damage) -> d
         for name, output in made.items():
             found[name].append(spectral_distance(output, audio, rate, damage))
     return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
-def _row(damage: Damage, found: dict[str, NDArray[np.float64]], groups: NDArray[np.int64]) -> dict[str, Any]:
-    nearer = found["baseline"] - found["model"]
-    return {
-        "use": damage.name,
-        "against": damage.baseline,
-        "n": len(nearer),
-        **{name: interval(values, groups) for name, values in found.items()},
-        "nearer_by": interval(nearer, groups),
-        "better": float(100 * (nearer > 0).mean()),
-    }
-
-
-def interval(values: NDArray[np.float64], groups: NDArray[np.int64]) -> dict[str, float]:
-    """The mean, and its 95 % interval by bootstrap over groups."""
-    low, high = np.percentile(mean_draws(values, groups, RESAMPLES), (2.5, 97.5))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}

@@ -1,0 +1,71 @@
+"""Classes from a few labelled sounds: accuracy on instruments never heard, beside MFCC."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
+from audio_vaegan.evaluation.held import pick
+from audio_vaegan.evaluation.uses.rows import Row, mfcc
+from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.probing import features, fit_probe
+
+COUNTS = (1, 5, 20)  # labelled clips a class
+DRAWS = 20
+POOL = 60  # training clips a class from which the labelled ones are drawn
+
+
+def few_labels(model: SoundModel, store: Store, most: int, label: str) -> list[Row]:
+    """A row for each number of labelled clips a class: accuracy on held-out clips, a mean over draws of the labelled
+    ones, the same for the model's features and for MFCC, both under the same logistic regression."""
+    names = store.label(label)
+    train = store.split("train")
+    test = np.array([r for r in pick(store, "test_instrument", most) if names[r] is not None])
+    classes = sorted({str(names[r]) for r in test} & {str(names[r]) for r in train if names[r] is not None})
+    if len(classes) < 2:
+        raise UserError(
+            f"--label {label}: {len(classes)} classes in both training and held-out clips; there must be two"
+        )
+    test = np.array([r for r in test if str(names[r]) in classes])
+    random = np.random.default_rng(0)
+    pools = {c: random.permutation([r for r in train if names[r] == c])[:POOL] for c in classes}
+    rows = np.concatenate([*pools.values(), test])
+    audio = torch.from_numpy(store.read(rows))
+    place, start = {}, 0
+    for c, pool in pools.items():
+        place[c] = np.arange(start, start + len(pool))
+        start += len(pool)
+    truth = np.array([str(names[r]) for r in test])
+    kinds = {"ours": features(model, audio), "theirs": mfcc(model, audio)}
+    found = []
+    for count in COUNTS:
+        right: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(DRAWS):
+            chosen = {c: random.choice(p, min(count, len(p)), replace=False) for c, p in place.items()}
+            shown = np.concatenate([*chosen.values()])
+            told = np.concatenate([[c] * len(p) for c, p in chosen.items()])
+            for kind, values in kinds.items():
+                probe = fit_probe(values[shown], told.tolist())
+                guess = np.array(probe.classes)[probe.probabilities(values[start:]).argmax(axis=1)]
+                right[kind].append(100 * float((guess == truth).mean()))
+        ours, theirs = (np.array(right[k]) for k in ("ours", "theirs"))
+        found.append(
+            Row(
+                "few labels",
+                f"{label}, {len(classes)} classes, {count} labelled clip{'s' * (count > 1)} each",
+                "accuracy, %",
+                _spread(ours),
+                "MFCC, logistic regression",
+                _spread(theirs),
+                len(test),
+                difference=_spread(ours - theirs),
+            )
+        )
+    return found
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, float]:
+    """The mean over draws of labelled clips, and the interval that holds 95 % of them."""
+    low, high = np.percentile(values, (2.5, 97.5))
+    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
