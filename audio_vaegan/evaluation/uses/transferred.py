@@ -64,8 +64,8 @@ def _right(
 
 
 def conditional(model: SoundModel, store: Store, judge: TrainedJudge, most: int) -> list[Row]:
-    """Sounds sampled from each class in turn, and whether the judge, which learned that label, hears the class; beside it
-    sounds whose class was not asked."""
+    """Sounds sampled from each class in turn, and whether the judge, which learned that label, hears the class;
+    beside it sounds whose class was not asked."""
     named = next((c for c in model.controls.values() if c.classes), None)
     if named is None or judge.about.get("label") != named.name:
         return []
