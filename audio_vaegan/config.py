@@ -167,6 +167,7 @@ class ModelConfig(Section):
     disc_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 64, 96)
     disc_kernel: Size = 5
     disc_scales: Size = 3
+    disc_classes: bool = False  # semi-supervised: the discriminator also learns the class of clips that have one
 
     @model_validator(mode="after")
     def _centred(self) -> "ModelConfig":
@@ -179,6 +180,8 @@ class ModelConfig(Section):
                 raise ValueError(f"{part}_fine_blocks {fine} is more than {part}_blocks {blocks}")
         if self.attention_heads and self.width % self.attention_heads:
             raise ValueError(f"attention_heads must divide width {self.width}, got {self.attention_heads}")
+        if self.disc_classes and self.class_label is None:
+            raise ValueError("disc_classes needs a label to learn: class_label")
         if self.class_label == "pitch":
             raise ValueError("class_label: pitch is no class; it is a control of its own (model.controls)")
         if len(set(self.controls)) < len(self.controls):
@@ -314,6 +317,12 @@ class Recipe(Section):
     vocoder: Annotated[VocoderConfig, BeforeValidator(_vocoder_size)] = VocoderConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _judged(self) -> "Recipe":
+        if self.model.disc_classes and not self.adversarial:
+            raise ValueError(f"model.disc_classes needs a discriminator; objective {self.objective} trains none")
+        return self
 
     @model_validator(mode="after")
     def _whole_frames(self) -> "Recipe":

@@ -44,7 +44,7 @@ def test_shapes_of_the_whole_pass():
     mel = torch.randn(4, 32, 32)
     out = vaegan(mel, torch.randn(4, 1), torch.ones(4, 1, dtype=torch.bool), torch.randn(4, 8), plan())
     assert out.reconstruction.shape == (4, 32, 32) and out.fakes.shape == (5, 32, 32)
-    scores, logits = critic(torch.cat([mel, out.fakes]), mel)
+    scores, logits, _ = critic(torch.cat([mel, out.fakes]), mel)
     assert len(scores) == 3 and all(s.shape[0] == 9 for s in scores) and logits[0].shape == (4, 25)
 
 

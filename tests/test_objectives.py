@@ -2,20 +2,27 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 import torch
-from conftest import cli, one_line, trainer
+from conftest import RATE, TINY, cli, one_line, tone, trainer
 from safetensors.torch import load_file
 
 from audio_vaegan.config import Recipe
+from audio_vaegan.data.prepare import prepare
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.assess import Options, assess
 from audio_vaegan.evaluation.compare import compare, table
 from audio_vaegan.evaluation.evaluate import evaluate
 from audio_vaegan.models.critic import Discriminator
+from audio_vaegan.recipe import load_recipe
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.probing import judged_classes
 from audio_vaegan.training import checkpoint, schedule
+from audio_vaegan.training.accelerator import make_accelerator
+from audio_vaegan.training.vaegan import VaeGanTask
 
 
 def moved(module, before):
@@ -375,3 +382,72 @@ def test_attention_trains(make_task):
     before = snapshot(task.net.generator.coarse[-1])
     task.step(0)
     assert moved(task.net.generator.coarse[-1], before) and task.net.generator.coarse[-1].heads == 4
+
+
+# -- semi-supervised: the discriminator's class head
+
+
+@pytest.fixture(scope="module")
+def half_labelled(tmp_path_factory):
+    """Sixteen sounds of two kinds, of which every second one says its kind."""
+    root = tmp_path_factory.mktemp("kinds")
+    sounds = root / "in"
+    sounds.mkdir()
+    rows = ["file,kind"]
+    for i in range(16):
+        bright = i % 4 < 2
+        soundfile.write(sounds / f"{i}.wav", tone(50 + i, 0.4, 12 if bright else 1, 3), RATE)
+        rows.append(f"{i}.wav,{('bright' if bright else 'dull') if i % 2 else ''}")
+    (sounds / "labels.csv").write_text("\n".join(rows))
+    (root / "recipe.yaml").write_text(TINY)
+    words = ["--data.test_instruments", "0", "--data.test_notes", "0", "--train.validation_share", "0"]
+    recipe = load_recipe(root / "recipe.yaml", [*words, "--model.class_label", "kind", "--model.disc_classes", "true"])
+    prepare([sounds], recipe, root / "store")
+    return recipe, Store(root / "store")
+
+
+def test_clips_without_a_label_teach_the_class_head_nothing_and_those_with_one_do(half_labelled):
+    recipe, store = half_labelled
+    task = VaeGanTask(recipe, store, make_accelerator(recipe))
+    part = task.feed.parts(0, True)[0]
+    kind = next(i for i, c in enumerate(task.net.controls) if c.classes)
+    known = part.defined[:, kind]
+    assert 0 < known.sum() < len(known)
+    logits = task.adversary.net(part.mel, part.mel)[2].detach().requires_grad_()
+    task.adversary._class_term(logits, part).backward()
+    assert bool((logits.grad[~known] == 0).all()) and bool(logits.grad[known].any(dim=1).all())
+
+
+def test_the_class_head_learns_from_the_labels_that_there_are(half_labelled):
+    recipe, store = half_labelled
+    faster = recipe.train.model_copy(update={"steps": 200, "disc_learning_rate": 5e-3})
+    recipe = recipe.model_copy(update={"train": faster})
+    task = VaeGanTask(recipe, store, make_accelerator(recipe))
+    part = task.feed.parts(0, True)[0]
+
+    def error():
+        with torch.no_grad():
+            return float(task.adversary._class_term(task.adversary.net(part.mel, part.mel)[2], part))
+
+    before = error()
+    for step in range(30):
+        assert "classes" in task.step(step)
+    assert error() < 0.5 * before
+
+
+def test_a_bundle_keeps_the_class_head(half_labelled, tmp_path):
+    recipe, store = half_labelled
+    task = VaeGanTask(recipe, store, make_accelerator(recipe))
+    for step in range(3):
+        task.step(step)
+    task.export(tmp_path / "bundle", 3)
+    model = SoundModel.from_pretrained(tmp_path / "bundle")
+    share = judged_classes(model, torch.from_numpy(store.read(np.arange(4))))
+    assert share.shape == (4, 2) and share.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_class_head_needs_a_label_and_a_discriminator(tiny_recipe):
+    with pytest.raises(UserError, match="class_label"):
+        load_recipe(tiny_recipe, ["--model.disc_classes", "true"])
+    with pytest.raises(UserError, match="objective vae trains none"):
+        load_recipe(tiny_recipe, ["--model.disc_classes", "true", "--model.class_label", "kind", "--objective", "vae"])

@@ -148,7 +148,8 @@ def load_bundle(path: Path) -> Bundle:
         frames = recipe.mel.frames(recipe.data.clip_samples)
         heads = ControlHeads(recipe.model, controls, recipe.mel.n_mels, frames)
         judged = any(name.startswith("discriminator.") for name in tensors)
-        discriminator = Discriminator(recipe.model) if judged else None
+        classes = len(tensors.get("discriminator.kinds.bias", ()))
+        discriminator = Discriminator(recipe.model, classes) if judged else None
         bundle = Bundle(recipe, vaegan, heads, dict(config.get("about") or {}), discriminator)
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError, SafetensorError) as e:
         raise UserError(f"{path}: damaged bundle ({type(e).__name__}: {' '.join(str(e).split())[:200]})") from None

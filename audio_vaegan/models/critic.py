@@ -45,10 +45,12 @@ class Discriminator(nn.Module):
     Shape: normalised log-mel `[B, n_mels, T]` -> one score map a scale, and all features.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, classes: int = 0) -> None:
         super().__init__()
         channels, kernel = config.disc_channels, config.disc_kernel
+        self.layers = len(channels)
         self.scales = nn.ModuleList(ScaleDiscriminator(channels, kernel) for _ in range(config.disc_scales))
+        self.kinds = nn.Linear(channels[-1] * config.disc_scales, classes) if classes else None
 
     def forward(self, mel: Tensor, first: int = 0) -> tuple[list[Tensor], list[Tensor]]:
         """Scores and features from scale `first` on, whose resolution `mel` already has."""
@@ -60,6 +62,15 @@ class Discriminator(nn.Module):
             features.extend(feature)
             x = F.avg_pool2d(x, 2)
         return scores, features
+
+    def classes(self, features: list[Tensor]) -> Tensor | None:
+        """Logits of the class `[B, classes]`, read off the last features of every scale (a scale that is not used yet
+        counts as zero); None where no class is learned."""
+        if self.kinds is None:
+            return None
+        pooled = torch.cat([f.mean(dim=(2, 3)) for f in features[self.layers - 1 :: self.layers]], dim=1)
+        logits: Tensor = self.kinds(F.pad(pooled, (self.kinds.in_features - pooled.shape[1], 0)))
+        return logits
 
 
 class ControlHeads(nn.Module):
@@ -96,21 +107,27 @@ class ControlHeads(nn.Module):
 class Critic(nn.Module):
     """Discriminator and heads under one forward, as DDP wants it. Without an adversary it has the heads alone.
 
-    `forward(judged, heard)`: scores of `judged` and logits of `heard`; the heads learn from real sounds alone.
+    `forward(judged, heard)`: scores of `judged`, logits of `heard`, and the discriminator's logits of the class of
+    `judged` (`disc_classes`; else None); the heads learn from real sounds alone.
     """
 
     def __init__(
         self, config: ModelConfig, controls: Sequence[Control], n_mels: int, frames: int, adversary: bool = True
     ) -> None:
         super().__init__()
-        self.discriminator = Discriminator(config) if adversary else None
+        classes = next((len(c.classes) for c in controls if c.classes), 0) if config.disc_classes else 0
+        self.discriminator = Discriminator(config, classes) if adversary else None
         self.heads = ControlHeads(config, controls, n_mels, frames)
 
-    def forward(self, judged: Tensor | None, heard: Tensor, first: int = 0) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(
+        self, judged: Tensor | None, heard: Tensor, first: int = 0
+    ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
         scores: list[Tensor] = []
+        classes = None
         if self.discriminator is not None and judged is not None:
-            scores, _ = self.discriminator(judged, first)
-        return scores, self.heads(heard)
+            scores, features = self.discriminator(judged, first)
+            classes = self.discriminator.classes(features)
+        return scores, self.heads(heard), classes
 
 
 def parameter_count(module: nn.Module) -> int:

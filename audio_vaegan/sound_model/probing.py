@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.scoring import judge_features
 
 if TYPE_CHECKING:
@@ -33,6 +34,22 @@ def features(model: SoundModel, audio: Tensor) -> Floats:
     if model.bundle.discriminator is not None:
         parts.append(judge_features(model, audio))
     return np.concatenate(parts, axis=1)
+
+
+def judged_classes(model: SoundModel, audio: Tensor) -> Floats | None:
+    """How likely the discriminator takes clips `[B, clip_samples]` for each class that it learned in training
+    (`model.disc_classes`), `[B, classes]`; None where it learned none."""
+    network = model.bundle.discriminator
+    if network is None or network.kinds is None:
+        return None
+    parts = []
+    with torch.no_grad():
+        for some in audio.split(BATCH):
+            _, heard = network(model.vaegan.normalise(model.mel(some.to(model.device))))
+            logits = network.classes(heard)
+            assert logits is not None
+            parts.append(logits.softmax(dim=1).cpu())
+    return torch.cat(parts).double().numpy()
 
 
 @dataclass(frozen=True)

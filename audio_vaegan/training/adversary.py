@@ -91,7 +91,7 @@ class Adversary:
     def _terms(self, part: Part, fakes: Tensor | None) -> Terms:
         heard = part.mel + HEAD_NOISE * part.heard if self.controls else part.mel
         if fakes is None:
-            _, logits = self.critic(None, heard)  # type: ignore[misc]
+            _, logits, _ = self.critic(None, heard)  # type: ignore[misc]
             heads = self._control_terms(logits, part.controls, part.defined)
             return {"heads": heads.detach(), "loss": heads}
         kind = self.recipe.loss.gan
@@ -100,12 +100,15 @@ class Adversary:
         if kind == "wgan_gp":
             which = part.partner
             judged.append(torch.lerp(self.coarse(part.mel[which]), fakes, part.mix[which]).requires_grad_())
-        scores, logits = self.critic(torch.cat(judged), heard, self.first)  # type: ignore[misc]
+        scores, logits, classes = self.critic(torch.cat(judged), heard, self.first)  # type: ignore[misc]
         real_scores, fake_scores = [s[: len(real)] for s in scores], [s[len(real) :][: len(fakes)] for s in scores]
         adversarial = losses.discriminator_loss(kind, real_scores, fake_scores)
         heads = self._control_terms(logits, part.controls, part.defined)
         loss = adversarial + heads
         terms = {"disc": adversarial.detach(), "heads": heads.detach()}
+        if classes is not None:
+            kind_of = self._class_term(classes[: len(real)], part)
+            loss, terms["classes"] = loss + kind_of, kind_of.detach()
         if kind == "wgan_gp":
             between = losses.clip_scores([s[len(real) + len(fakes) :] for s in scores])
             penalty = losses.gradient_penalty(between, judged[2])
@@ -114,6 +117,16 @@ class Adversary:
         of_real, of_fake = losses.clip_scores(real_scores).detach(), losses.clip_scores(fake_scores).detach()
         terms |= {"score_real": of_real.mean(), "score_fake": of_fake.mean()}
         return terms | {"loss": loss, "of_real": of_real, "of_fake": of_fake}
+
+    def _class_term(self, logits: Tensor, part: Part) -> Tensor:
+        """What the discriminator learns of the class of real clips `[B, classes]`, those that have one (the supervised
+        part of Salimans et al. 2016, section 5, the scores being the unsupervised one)."""
+        k = next(i for i, c in enumerate(self.controls) if c.classes)
+        rows = slice(None) if len(part.plan.timbre) else part.plan.judged
+        value, control = part.controls[rows, k], self.controls[k]
+        low, high = value.new_tensor(control.standard_range)
+        target = losses.soft_bins(value, low, high, control.bins)
+        return losses.control_cross_entropy(logits.float(), target, part.defined[rows, k])
 
     def judgement(self, part: Part, out: Decoded) -> Terms:
         """The generator's terms from what judges it, which is unwrapped and frozen: it receives no gradient."""

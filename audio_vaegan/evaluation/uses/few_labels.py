@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.held import pick
-from audio_vaegan.evaluation.uses.rows import Row, mfcc
+from audio_vaegan.evaluation.uses.rows import Row, interval, mfcc
 from audio_vaegan.sound_model import SoundModel
-from audio_vaegan.sound_model.probing import features, fit_probe
+from audio_vaegan.sound_model.probing import Floats, features, fit_probe, judged_classes
 
 COUNTS = (1, 5, 20)  # labelled clips a class
 DRAWS = 20
@@ -62,7 +62,35 @@ def few_labels(model: SoundModel, store: Store, most: int, label: str) -> list[R
                 difference=_spread(ours - theirs),
             )
         )
+    own = judged_classes(model, audio[start:])
+    if own is not None and model.recipe.model.class_label == label:
+        found.append(_own_head(model, store, label, own, kinds["theirs"][start:], truth))
     return found
+
+
+def _own_head(
+    model: SoundModel, store: Store, label: str, share: Floats, plain: Floats, truth: NDArray[np.str_]
+) -> Row:
+    """The class head that the discriminator learned in training (`disc_classes`), beside the baseline on all of the
+    training clips that have the label."""
+    names = store.label(label)
+    known = np.array([r for r in store.split("train") if names[r] is not None])
+    classes = model.controls[label].classes
+    probe = fit_probe(mfcc(model, torch.from_numpy(store.read(known))), [str(names[r]) for r in known])
+    guess = np.array(classes)[share.argmax(axis=1)]
+    theirs = np.array(probe.classes)[probe.probabilities(plain).argmax(axis=1)]
+    each = np.arange(len(truth))
+    ours, other = 100.0 * (guess == truth), 100.0 * (theirs == truth)
+    return Row(
+        "few labels",
+        f"{label}, the discriminator's own head, {len(known)} of {len(store.split('train'))} training clips labelled",
+        "accuracy, %",
+        interval(ours, each),
+        "MFCC, logistic regression",
+        interval(other, each),
+        len(truth),
+        difference=interval(ours - other, each),
+    )
 
 
 def _spread(values: NDArray[np.float64]) -> dict[str, float]:
