@@ -117,8 +117,24 @@ def case(request, recipe, notes, tiny_store, tiny_run):
             whole_model,
             lambda root: shutil.copytree(tiny_run / "bundle", root / "bundle"),
         ),
+        "classify": (
+            lambda root: [
+                *("classify", "notes16k", root.parent / "known", notes / "audio"),
+                *("--copy", "--out", root / "out"),
+            ],
+            nothing,
+            lambda root: known_classes(root.parent, notes),
+        ),
     }[request.param]
     return (lambda root: [*map(str, run[0](root))], *run[1:])
+
+
+def known_classes(root, notes):
+    """A few notes in two sub-folders of `known`."""
+    for kind, share in (("a", 0), ("b", 1)):
+        (root / "known" / kind).mkdir(parents=True, exist_ok=True)
+        for file in sorted((notes / "audio").glob("*.wav"))[share:8:2]:
+            shutil.copy(file, root / "known" / kind)
 
 
 SHORT = ["prepare", "train_vaegan", "dataset", "generate"]
@@ -132,7 +148,7 @@ def test_five_kills_lose_nothing(case, preloaded, tmp_path, record_property):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("case", [*SHORT, "train_vocoder", "fit-controls"], indirect=True)
+@pytest.mark.parametrize("case", [*SHORT, "train_vocoder", "fit-controls", "classify"], indirect=True)
 def test_fifty_kills_lose_nothing(case, preloaded, tmp_path, record_property):
     command, check, start = case
     record_property("kills", survive(preloaded, command, tmp_path, 50, seed=2, check=check, start=start))

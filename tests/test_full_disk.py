@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import TINY
 from deaths import Preloaded, tree
-from test_deaths import SPEC, whole_run, whole_sounds, whole_store
+from test_deaths import SPEC, known_classes, whole_run, whole_sounds, whole_store
 
 COMMANDS = {
     "prepare": (["prepare", "NOTES", "--recipe", "RECIPE", "--out", "ROOT/store", "--workers", "1"], whole_store),
@@ -15,6 +15,7 @@ COMMANDS = {
         ["dataset", "notes16k", "SPEC", "--out", "ROOT/out", "--processes", "1"],
         lambda _: None,
     ),
+    "classify": (["classify", "notes16k", "KNOWN", "SOUNDS", "--copy", "--out", "ROOT/out"], lambda _: None),
     "generate": (["generate", "RUN", "--count", "4", "--out", "ROOT/out", "--vocoder", "griffin-lim"], whole_sounds),
 }
 
@@ -51,7 +52,8 @@ def words(request, tmp_path, tiny_store, tiny_run, notes):
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "spec.yaml").write_text(SPEC)
     places = {"NOTES": notes, "RECIPE": tmp_path / "tiny.yaml", "STORE": tiny_store, "RUN": tiny_run}
-    places |= {"SPEC": tmp_path / "spec.yaml"}
+    places |= {"SPEC": tmp_path / "spec.yaml", "KNOWN": tmp_path / "known", "SOUNDS": notes / "audio"}
+    known_classes(tmp_path, notes)
     command, check = COMMANDS[request.param]
     return lambda root: [str(places.get(w, w.replace("ROOT", str(root)))) for w in command], check
 

@@ -18,6 +18,7 @@ from audio_vaegan.evaluation.pitch import Judge, score, second_meter
 from audio_vaegan.sound_model import Sound, SoundModel
 
 SHIFTS = (-7, -3, 3, 7)
+LOWEST = 36  # MIDI: below, harmonics lie nearer to each other than the mel tells apart; figures stand apart
 MOST_CODES = 4000  # of training sounds, that the direction of pitch is fitted to
 CLIPS = 128
 Mover = tuple[Callable[[Sound, NDArray[np.float64], int], Sound | None], float, float]
@@ -65,12 +66,13 @@ def evaluate(
                 "meters_agree": agreement,
                 "pitch": {m.name: _score(m).to_json() for m in lines},
             }
-        figures |= {"samples": None, "prior": model.prior_title}
+        figures |= {"samples": None, "samples_by": {}, "prior": model.prior_title}
         if "pitch" in model.controls:
             say(f"judging {samples} samples ...")
-            line = _judge_samples(model, judge, samples)
-            measured["samples"] = [line]
-            figures["samples"] = _score(line).to_json()
+            lines = [_judge_samples(model, judge, samples, closed_loop=loop) for loop in (False, True)]
+            measured["samples"] = lines
+            figures["samples"] = _score(lines[0]).to_json()
+            figures["samples_by"] = {m.name: _score(m).to_json() for line in lines for m in (line, *_by_range(line))}
     figures["seconds"] = round(time.monotonic() - began, 1)
     return figures, measured
 
@@ -158,18 +160,33 @@ def _agreement(
     return {"meter": "swift-f0", "clips": int(both.sum()), "within_50_cents": share}
 
 
-def _judge_samples(model: SoundModel, judge: Judge, count: int) -> Measured:
+def _judge_samples(model: SoundModel, judge: Judge, count: int, closed_loop: bool = False) -> Measured:
     """Samples at pitches spread evenly over the trained range."""
     control = model.controls["pitch"]
     asked = np.linspace(control.low, control.high, count)
-    clip = model.sample(count, pitch=asked, seed=0)
+    clip = model.sample(count, pitch=asked, seed=0, closed_loop=closed_loop)
     found = judge.measure(clip.audio.numpy(), model.sample_rate)
-    return Measured("sampled", asked, found, [str(i) for i in range(count)], np.ones(count, dtype=bool))
+    name = "sampled, closed loop" if closed_loop else "sampled"
+    return Measured(name, asked, found, [str(i) for i in range(count)], np.ones(count, dtype=bool))
+
+
+def _by_range(line: Measured) -> list[Measured]:
+    """The requests below and from LOWEST on, where there are both."""
+    low = line.asked < LOWEST
+    if low.all() or not low.any():
+        return []
+    sides = ((f"{line.name}, below MIDI {LOWEST}", low), (f"{line.name}, from MIDI {LOWEST}", ~low))
+    return [
+        Measured(
+            name, line.asked[k], line.found[k], [g for g, x in zip(line.groups, k, strict=True) if x], line.allowed[k]
+        )
+        for name, k in sides
+    ]
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as text, the ceiling beside them."""
-    lines = [f"{'':18}{'n':>5}{'within 50 c':>13}{'95 % interval':>17}{'median':>9}{'P90':>9}{'excluded':>10}"]
+    lines = [f"{'':36}{'n':>5}{'within 50 c':>13}{'95 % interval':>17}{'median':>9}{'P90':>9}{'excluded':>10}"]
     for split, part in figures["splits"].items():
         lines.append(f"{split} ({part['clips']} clips, mel L1 {part['mel_l1']:.3f})")
         lines += [_line(name, row) for name, row in part["pitch"].items()]
@@ -181,7 +198,8 @@ def table(figures: dict[str, Any]) -> str:
     if figures.get("moved_by") == "direction":
         lines.append("(this model has no pitch control: edits go along the direction that regression finds for pitch)")
     if figures["samples"]:
-        lines += [f"samples from {figures['prior']} at asked pitches", _line("sampled", figures["samples"])]
+        lines.append(f"samples from {figures['prior']} at asked pitches")
+        lines += [_line(name, row) for name, row in figures["samples_by"].items()]
     return "\n".join(lines)
 
 
@@ -190,10 +208,10 @@ def _line(name: str, row: dict[str, Any]) -> str:
         return "-" if value is None else f"{value:.0f} c"
 
     if not row["n"]:
-        return f"  {name:16}{0:>5}"
+        return f"  {name:34}{0:>5}"
     interval = f"{row['low']:.1f} - {row['high']:.1f}"
     return (
-        f"  {name:16}{row['n']:>5}{row['within']:>11.1f} %{interval:>17}"
+        f"  {name:34}{row['n']:>5}{row['within']:>11.1f} %{interval:>17}"
         f"{cents(row['median']):>9}{cents(row['p90']):>9}{row['excluded']:>8.1f} %"
     )
 

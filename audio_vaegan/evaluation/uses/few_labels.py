@@ -29,7 +29,7 @@ def few_labels(model: SoundModel, store: Store, most: int, label: str) -> list[R
         )
     test = np.array([r for r in test if str(names[r]) in classes])
     random = np.random.default_rng(0)
-    pools = {c: random.permutation([r for r in train if names[r] == c])[:POOL] for c in classes}
+    pools = {c: random.permutation([r for r in train if str(names[r]) == c])[:POOL] for c in classes}
     rows = np.concatenate([*pools.values(), test])
     audio = torch.from_numpy(store.read(rows))
     place, start = {}, 0
