@@ -12,6 +12,7 @@ from audio_vaegan.control.closed_loop import close_loop
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.control.fitted import FILE, TENSORS, Calibration, Fitted, load_fitted, save_fitted
 from audio_vaegan.control.prior import fit_prior
+from audio_vaegan.control.usual import Features, fit_usual
 from audio_vaegan.errors import UserError
 
 
@@ -45,7 +46,7 @@ def prior():
     z[:, 0] += np.where(kind, 1.5, -1.5)
     z[:, 3] += np.where(kind, -2, 2) + 0.5 * z[:, 0]
     z[kind == 1, 1] = np.nan
-    return fit_prior(z, 2, [f"i{k % 20}" for k in range(400)]), z, kind
+    return fit_prior(z, 2), z, kind
 
 
 def draw(prior, count, asked, truncation=1.0, seed=0):
@@ -78,13 +79,24 @@ def test_truncation_and_single_draws(prior):
     fitted, _, _ = prior
     asked = np.full((50, 2), np.nan)
     still = draw(fitted, 50, asked, truncation=0.0)
-    means = np.round(fitted.mean[:, 3], 6)
-    assert set(np.round(still[:, 3], 6)) <= set(means)
+    np.testing.assert_allclose(still[:, 2:], np.broadcast_to(fitted.mean[:, 2:].mean(0), (50, 4)), atol=1e-9)
+    low = draw(fitted, 50, np.stack([np.full(50, -1.5), np.full(50, np.nan)], axis=1), truncation=0.0)
+    assert low[:, 3].std() < 1e-9 < 1 < low[:, 3].mean()  # of what is as asked, not of all
     rng = np.random.default_rng(0)
     normal, even = rng.standard_normal((50, 6)), rng.uniform(size=(50, 3))
     whole = fitted.sample(normal, even, asked)
     alone = fitted.sample(normal[7:8], even[7:8], asked[7:8])
     np.testing.assert_allclose(whole[7:8], alone, rtol=1e-12, equal_nan=True)
+
+
+def test_the_distance_to_the_prior_is_that_to_its_nearest_kernel(prior):
+    fitted, z, _ = prior
+    full = np.where(np.isfinite(z), z, 0)
+    for row in (3, 8):  # one with an undefined control, one without
+        away = np.where(np.isfinite(z[row]), full[row] - fitted.mean, 0.0)
+        square = np.einsum("kz,zy,ky->k", away, np.linalg.inv(fitted.covariance[0]), away)
+        assert fitted.distance(z[row : row + 1])[0] == pytest.approx(np.sqrt(square.min() / 6), rel=1e-6)
+    assert fitted.distance(z[:1] + 5)[0] > 3 * fitted.distance(z[:1])[0]
 
 
 def world(gain=0.6, leak=0.3):
@@ -174,6 +186,7 @@ def fitted(prior):
         },
         prior[0],
         {"brass": Direction("brass", "joint", vector, 0.0, 1.0, True, 0.9, 40)},
+        fit_usual(("a", "b"), np.exp(vector.reshape(3, 2)), Features(np.zeros(4), np.eye(2, 4))),
         {"store": "s"},
     )
 
@@ -185,6 +198,9 @@ def test_what_was_fitted_is_read_back(tmp_path, fitted):
     assert again.controls == fitted.controls and again.about == fitted.about
     np.testing.assert_allclose(again.prior.covariance, fitted.prior.covariance, rtol=1e-6)
     np.testing.assert_array_equal(again.directions["brass"].vector, np.arange(6.0))
+    assert again.usual.names == ("a", "b")
+    np.testing.assert_allclose(again.usual.quantiles, fitted.usual.quantiles, rtol=1e-6)
+    np.testing.assert_array_equal(again.usual.features.axes, np.eye(2, 4))
     more = again.with_directions({"brass": dataclasses.replace(again.directions["brass"], score=0.5)})
     assert more.directions["brass"].score == 0.5
 

@@ -29,6 +29,7 @@ from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.fingerprints import TimbreMap, prints_of, save_fingerprints
 from audio_vaegan.sound_model.scoring import learn_usual
 
+CONFIRMED = 0.5  # semitones by which a label may differ from the meter
 MAP_STEPS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # deviations around a clip's own value at which the map is measured
 MOST_CODES = 20_000  # training clips that the prior and directions are fitted to
 MOST_HEARD, MOST_SCORED = 2048, 512  # training clips whose features, held-out ones whose scores are learned
@@ -53,16 +54,14 @@ def fit_controls(
     if not model.encodes:
         raise UserError(f"{path}: a GAN has no encoder, so that no code of a real sound is known; nothing to fit")
     rows = pick(store, "train", MOST_CODES)
-    groups = store.column("group")
     fitted = Fitted(model.hash, directions=_kept(folder, model.hash))
     z = codes(model, store, rows)
     first = rows[(store.column("copy_of") == store.column("source"))[rows]]
     save_fingerprints(_prints(model, store, first), folder, model.hash, _map_of(model, store, rows, z))
-    if len(rows) >= LEAST:
-        say(f"fitting the prior to {len(rows)} codes ...")
-        prior = fit_prior(z, len(model.controls), groups[rows].tolist())
-        fitted = replace(fitted, prior=prior)
-        say(f"  {len(prior.weight)} components")
+    true = _as_labelled(model, store, rows)
+    if true.sum() >= LEAST:
+        fitted = replace(fitted, prior=fit_prior(z[true], len(model.controls)))
+        say(f"prior: fitted to the codes of {true.sum()} of {len(rows)} training sounds")
     model.fitted = fitted
     apart = pick(store, "test_note", MOST_SCORED, fallback=True)
     if len(apart) >= FEWEST and len(rows) >= FEWEST:
@@ -91,6 +90,17 @@ def fit_controls(
     fitted = replace(fitted, about=about)
     save_fitted(fitted, folder)
     return fitted
+
+
+def _as_labelled(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.bool_]:
+    """Which training sounds samples shall be like: no copies of others, and of those with a pitch the ones in which the
+    meter hears the pitch that the label says (others would make samples that sound at another pitch than asked)."""
+    true = (store.column("copy_of") == store.column("source"))[rows]
+    if "pitch" in model.controls:
+        label, heard = (store.values(name)[rows] for name in ("pitch", "pitch_measured"))
+        confirmed = true & (~np.isfinite(label) | (np.abs(heard - label) < CONFIRMED))
+        true = confirmed if confirmed.sum() >= LEAST else true
+    return np.asarray(true, dtype=np.bool_)
 
 
 def _prints(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float32]:
