@@ -182,7 +182,7 @@ def _widen(model: SoundModel, audio: Tensor, bandwidth: float, start: Sound | No
         sound = find_latent(model, mel, known, start)
         own = generated(model, sound)
         offset = (mel - own)[:, max(0, first - TOP) : first].mean(dim=1, keepdim=True)
-        above = own + offset
+        above = own + offset.clamp_max(0)  # softer where the known bands are, never louder: less is wrong less
     else:
         source = torch.searchsorted(centres, centres / 2).clamp(max=first - 1)
         fall = mel[:, max(0, first - TOP) : first].mean(1, True) - mel[:, source[first : first + TOP]].mean(1, True)
