@@ -89,6 +89,19 @@ def test_truncation_and_single_draws(prior):
     np.testing.assert_allclose(whole[7:8], alone, rtol=1e-12, equal_nan=True)
 
 
+def test_a_class_that_is_asked_brings_codes_of_that_class_alone():
+    rng = np.random.default_rng(2)
+    kind = rng.integers(0, 3, 300)
+    z = np.concatenate([kind[:, None], rng.standard_normal((300, 4))], axis=1)
+    z[:, 1] += 8.0 * (kind == 1)  # the timbre of class 1 lies apart
+    fitted = fit_prior(z, 1, [0])
+    normal, even = rng.standard_normal((90, 5)), rng.uniform(size=(90, 2))
+    made = fitted.sample(normal, even, np.repeat([0.0, 1.0, 2.0], 30)[:, None])
+    assert (made[30:60, 1] > 4).all() and (np.abs(made[np.r_[:30, 60:90], 1]) < 4).all()
+    free = fitted.sample(normal, even, np.full((90, 1), np.nan))
+    assert np.abs(free[:, 0] - free[:, 0].round()).max() < 0.1 and set(free[:, 0].round()) == {0.0, 1.0, 2.0}
+
+
 def test_the_distance_to_the_prior_is_that_to_its_nearest_kernel(prior):
     fitted, z, _ = prior
     full = np.where(np.isfinite(z), z, 0)

@@ -5,6 +5,7 @@ pitch the plain prior does not know. Sampling from the aggregate posterior (Makh
 estimation: Ghosh et al. 2020) stays where the generator was trained.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.spatial.distance import cdist
 Floats = NDArray[np.floating[Any]]
 KERNELS = 1500  # codes that a prior keeps
 WIDEST = 0.95  # of the codes' own variance, in any direction: the most that a kernel takes
+POINT = 1e-4  # variance of a class in its kernel
 LEAST = 40  # codes to fit a prior to
 
 
@@ -108,13 +110,14 @@ class Prior:
         return out
 
 
-def fit_prior(z: Floats, controls: int) -> Prior:
+def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     """The density of codes `[N, Z]` whose first `controls` coordinates may be NaN (undefined): a Gaussian kernel on
     each of at most KERNELS of them, as wide as nearest neighbours are apart.
 
     Kernels stand nearer to the mean than their codes, so that the mixture has mean and covariance of the codes (West
     1993, "Approximating posterior distributions by mixtures", section 2.2, here in each direction by its own share):
-    a direction in which even neighbours differ as much as all codes do is all kernel.
+    a direction in which even neighbours differ as much as all codes do is all kernel. The coordinates `classes` are
+    classes: neighbours share them, and kernels do not reach from one to the next.
     """
     z = np.asarray(z, dtype=np.float64)
     z = z[np.linspace(0, len(z) - 1, min(len(z), KERNELS)).round().astype(np.int64)]
@@ -122,25 +125,29 @@ def fit_prior(z: Floats, controls: int) -> Prior:
     fill = np.where(defined.any(axis=0), np.nanmean(np.where(defined, z[:, :controls], np.nan), axis=0), 0.0)
     full = z.copy()
     full[:, :controls] = np.where(defined, z[:, :controls], fill)
+    whole, free = full, np.setdiff1d(np.arange(z.shape[1]), classes)
+    kind = np.unique(full[:, list(classes)], axis=0, return_inverse=True)[1].ravel() if len(classes) else None
+    full = full[:, free]
     middle, spread = full.mean(axis=0), np.cov(full.T) + 1e-4 * np.eye(full.shape[1])
     size, axes = np.linalg.eigh(spread)
     root, back = (axes * size**power @ axes.T for power in (0.5, -0.5))
-    between = full[_nearest(full @ back)] - full
+    between = full[_nearest(full @ back, kind)] - full
     share, turn = np.linalg.eigh(back @ (between.T @ between / (2 * len(full))) @ back)
     share = share.clip(1e-3, WIDEST)
     shrink = root @ (turn * np.sqrt(1 - share) @ turn.T) @ back
-    return Prior(
-        weight=np.full(len(full), 1 / len(full)),
-        mean=middle + (full - middle) @ shrink.T,
-        covariance=(root @ (turn * share @ turn.T) @ root)[None],
-        defined=defined.astype(np.float64),
-        radius=float(np.quantile(np.linalg.norm(full[:, controls:], axis=1), 0.99)),
-    )
+    mean = np.array(whole, dtype=np.float64)
+    covariance = POINT * np.eye(z.shape[1])
+    mean[:, free] = middle + (full - middle) @ shrink.T
+    covariance[np.ix_(free, free)] = root @ (turn * share @ turn.T) @ root
+    radius = float(np.quantile(np.linalg.norm(whole[:, controls:], axis=1), 0.99))
+    return Prior(np.full(len(full), 1 / len(full)), mean, covariance[None], defined.astype(np.float64), radius)
 
 
-def _nearest(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The nearest other point of each `[N, Z]`."""
+def _nearest(points: NDArray[np.float64], kind: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The nearest other point of each `[N, Z]`, of the same kind `[N]`; of a kind of its own, the point itself."""
     square = np.square(points).sum(axis=1)
     away = square[:, None] + square - 2 * points @ points.T
-    np.fill_diagonal(away, np.inf)
+    if kind is not None:
+        away[kind[:, None] != kind] = np.inf
+    np.fill_diagonal(away, 1e300)
     return away.argmin(axis=1)

@@ -60,7 +60,8 @@ def fit_controls(
     save_fingerprints(_prints(model, store, first), folder, model.hash, _map_of(model, store, rows, z))
     true = _as_labelled(model, store, rows)
     if true.sum() >= LEAST:
-        fitted = replace(fitted, prior=fit_prior(z[true], len(model.controls)))
+        classes = [k for k, c in enumerate(model.controls.values()) if c.classes]
+        fitted = replace(fitted, prior=fit_prior(z[true], len(model.controls), classes))
         say(f"prior: fitted to the codes of {true.sum()} of {len(rows)} training sounds")
     model.fitted = fitted
     apart = pick(store, "test_note", MOST_SCORED, fallback=True)
