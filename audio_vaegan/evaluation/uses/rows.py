@@ -52,11 +52,11 @@ def mfcc(model: SoundModel, audio: Tensor) -> NDArray[np.float64]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
-    heads = ("use", "of what", "measure", "ours", "baseline", "its figure", "n", "wins")
+    heads = ("use", "of what", "measure", "ours", "baseline", "its figure", "n", "wins", "beside it")
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for r in rows:
-        cells = (r.use, r.what, r.measure, _shown(r.ours), r.baseline, _shown(r.theirs), str(r.n), winner(r))
-        lines.append("| " + " | ".join(cells) + " |" + (f" <!-- {r.note} -->" if r.note else ""))
+        cells = (r.use, r.what, r.measure, _shown(r.ours), r.baseline, _shown(r.theirs), str(r.n), winner(r), r.note)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
