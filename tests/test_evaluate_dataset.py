@@ -198,7 +198,7 @@ def generated(folder: Path, move: int = 0, **facts: Any) -> Path:
 def test_a_classifier_learns_from_true_labels_and_not_from_false_ones(tmp_path, tiny_store):
     store, said = Store(tiny_store), []
     facts = {"trained_on": {"store": store.content_hash}}
-    good = usefulness(store, generated(tmp_path / "good", **facts), steps=80, seeds=1, say=said.append)
+    good = usefulness(store, generated(tmp_path / "good", **facts), steps=160, seeds=1, say=said.append)
     json.dumps(good, allow_nan=False)
     own = good["trainings"]
     assert set(own) == {"real", "generated", "real + generated"} and good["classes"] == 10

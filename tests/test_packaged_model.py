@@ -60,7 +60,7 @@ def test_the_drums_are_small_and_share_the_vocoder(model, drums):
 
 
 def test_drums_are_of_the_kind_that_is_asked(drums):
-    """A bass drum is darker than a snare, a snare a little darker than a hi-hat, by the judge's own meter of brightness."""
+    """A bass drum is darker than a snare, a snare a little darker than a hi-hat, by the judge's meter."""
     kinds = ("kick", "snare", "hihat")
     middle = {}
     for kind in kinds:
