@@ -14,7 +14,7 @@ WIDTHS = (2, 4, 6, 8)  # bits a coordinate
 
 
 def packed(model: SoundModel, store: Store, most: int) -> list[Row]:
-    """Rows of log-spectral distance, whole clips; the bytes stand beside: ours carry 30 times less, and are farther."""
+    """Rows of log-spectral distance, whole clips; the bytes stand beside: ours are about a twentieth of Opus'."""
     rows = pick(store, "test_instrument", most)
     groups, audio = store.column("group")[rows], torch.from_numpy(store.read(rows))
     length = store.column("length")[rows].tolist()
