@@ -33,6 +33,7 @@ def same_weights_everywhere(folder, processes=2):
     assert len(first) > 10 and len(others) == processes - 1 and all(other == first for other in others)
 
 
+@pytest.mark.slow  # the next one has all of this and more, on fewer steps
 def test_two_processes_make_the_run_of_one(tmp_path, tiny_recipe, tiny_store):
     """The same global batch: twenty steps' losses equal to 1e-4. The seven clips set aside, which two processes cannot
     share out evenly, count once each."""
@@ -113,7 +114,10 @@ def test_what_two_networks_cannot_be_trained_by_is_refused_with_what_works(
     assert "--mixed_precision bf16, or no" in mistake(*words, train=True)
 
 
-@pytest.mark.parametrize("fault", ["fail:1:6", "kill:1:6", pytest.param("mistake:1:6", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param("fail:1:6", marks=pytest.mark.slow), "kill:1:6", pytest.param("mistake:1:6", marks=pytest.mark.slow)],
+)
 def test_a_process_that_fails_ends_all_at_once_with_its_words(tiny_recipe, tiny_store, tmp_path, fault):
     out = tmp_path / "run"
     words = ["train_vaegan", "--recipe", tiny_recipe, "--store", tiny_store, "--out", out]

@@ -92,7 +92,8 @@ def test_what_has_no_pitch_leaves_no_panel_and_no_number():
     row = {"clips": 2, "mel_l1": 0.5, "pitch": {"copy": score(nothing, nothing, ["a"] * 3).to_json()}}
     row["meters_agree"] = {"meter": "m", "clips": 0, "within_50_cents": None}
     samples = score(nothing, np.zeros(3), ["a"] * 3).to_json()
-    text = table({"splits": {"test_note": row}, "samples": samples, "prior": "N(0, I)"})
+    figures = {"splits": {"test_note": row}, "samples": samples, "samples_by": {"drawn": samples}, "prior": "N(0, I)"}
+    text = table(figures)
     assert "no clip that both measure" in text and json.dumps(samples, allow_nan=False)
 
 

@@ -49,7 +49,7 @@ def test_the_portable_vocoder_makes_the_same_sound():
     assert (made - model.vocode(mel, limit=False)).abs().max() < 1e-5 and made[:5].abs().amax(dim=1).min() > 0.01
 
 
-@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_an_exported_file_makes_the_models_sounds_for_any_number_of_them(folder, kind):
     if kind == "onnx":
         pytest.importorskip("onnxruntime", reason="optional extra `export`")

@@ -657,6 +657,7 @@ def test_a_step_of_every_kind_is_finite(recipe_file, tiny_store, change):
     assert ("disc" in terms) == ("--vocoder.adversarial" not in change)
 
 
+@pytest.mark.slow
 def test_it_trains_in_bfloat16(recipe_file, tiny_store, tmp_path):
     words = ["--recipe", recipe_file, "--store", tiny_store, "--out", tmp_path / "run", "--train.steps", "2"]
     done = train(*words, "--train.mixed_precision", "bf16", "--vocoder.adversarial_start", "0")

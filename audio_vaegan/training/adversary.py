@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from audio_vaegan import losses
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError
+from audio_vaegan.models.bundle import Bundle
 from audio_vaegan.models.controls import Control
 from audio_vaegan.models.critic import Critic, Discriminator, parameter_count
 from audio_vaegan.models.vaegan import Decoded
@@ -26,7 +27,8 @@ class Adversary:
     """Discriminator and heads with their optimiser. `detail` is the resolution of the step (see `losses.coarsen`).
 
     Without an adversary (`vae`) it trains the heads alone; for `vae_disl` it keeps a frozen discriminator with the
-    weights `similarity`; with nothing to train, `critic` and `optimizer` are None.
+    weights `similarity`; networks that the model `start` has begin with its weights. With nothing to train, `critic`
+    and `optimizer` are None.
     """
 
     def __init__(
@@ -35,11 +37,16 @@ class Adversary:
         controls: Sequence[Control],
         accelerator: Accelerator,
         similarity: dict[str, Tensor] | None = None,
+        start: Bundle | None = None,
     ) -> None:
         self.recipe, self.controls, self.accelerator = recipe, tuple(controls), accelerator
         self.detail = float(schedule.levels(recipe))
         frames = recipe.mel.frames(recipe.data.clip_samples)
         self.net = Critic(recipe.model, controls, recipe.mel.n_mels, frames, recipe.adversarial)
+        if start is not None:
+            self.net.heads.load_state_dict(start.heads.state_dict())
+            if self.net.discriminator is not None and start.discriminator is not None:
+                self.net.discriminator.load_state_dict(start.discriminator.state_dict())
         self.critic = self.optimizer = None
         if parameter_count(self.net):
             t = recipe.train

@@ -9,6 +9,7 @@ from audio_vaegan.data.store import Store, check_mel
 from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
+from audio_vaegan.models.bundle import Bundle
 from audio_vaegan.models.controls import Control
 from audio_vaegan.models.vaegan import Normalisation
 
@@ -26,6 +27,24 @@ def check_store(store: Store, recipe: Recipe) -> None:
             f"--store {store.path} holds clips of {store.clip_samples} samples, the recipe asks for "
             f"{recipe.data.clip_samples}; prepare it again"
         )
+
+
+def check_start(start: Bundle, recipe: Recipe, clips: Clips) -> None:
+    """Raise UserError, with what differs, when a model cannot be where the training of a recipe begins."""
+    differ = []
+    for part in ("mel", "model"):
+        here, there = (getattr(r, part).model_dump(mode="json") for r in (recipe, start.recipe))
+        differ += [f"{part}.{key} is {here[key]}, its own {there[key]}" for key in here if here[key] != there[key]]
+    samples, own = recipe.data.clip_samples, start.recipe.data.clip_samples
+    differ += [f"data.clip_samples is {samples}, its own {own}"] if samples != own else []
+    if recipe.encodes and not start.recipe.encodes:
+        differ.append("it has no encoder")
+    for control in start.vaegan.controls:
+        unknown = sorted({*clips.names.get(control.name, ())} - {*control.classes})
+        if unknown:
+            differ.append(f"it knows no {control.name} {', '.join(unknown[:3])}")
+    if differ:
+        raise UserError(f"--start-from: cannot go on with that model by this recipe: {'; '.join(differ)}")
 
 
 def training_clips(store: Store, recipe: Recipe) -> Clips:

@@ -38,15 +38,25 @@ INTERRUPTED = 130
 def main(samples: Samples | None = None, argv: Sequence[str] | None = None) -> int:
     """Train a VAE-GAN as the command line says. Returns the exit code; raises UserError and Failure."""
     parser = _parser("Train a model on a store.", "--train.steps 200 --model.width 256 --objective gan --seed 3")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="fine-tune: begin with the weights, controls and normalisation of a model (a run folder, a bundle, the "
+        "name of a packaged one), whose networks must be the recipe's",
+    )
     args, recipe, store, accelerator = _read(parser, argv)
+    start = load_bundle(args.start_from) if args.start_from else None
+    if start is not None and recipe.objective == "vae_disl":
+        raise UserError("--start-from: objective vae_disl trains a GAN first, and cannot begin with another model")
     if args.dry_run:
         _describe(recipe, accelerator)
         for stage in _stages(recipe) if recipe.objective == "vae_disl" else (recipe,):
             accelerator.print(f"objective: {stage.objective}")
-            _estimate(_stage_task(stage, store, accelerator), stage, accelerator)
+            _estimate(_stage_task(stage, store, accelerator, start), stage, accelerator)
         return 0
     with _alone(args.out, accelerator):
-        done = _train(recipe, store, accelerator, args.out, samples)
+        done = _train(recipe, store, accelerator, args.out, samples, start)
     accelerator.end_training()
     return 0 if done else INTERRUPTED
 
@@ -128,7 +138,14 @@ def _alone(run: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
     return alone(run.resolve(), "training") if accelerator.is_main_process else nullcontext()
 
 
-def _train(given: Recipe, store: Store, accelerator: Accelerator, run: Path, samples: Samples | None) -> bool:
+def _train(
+    given: Recipe,
+    store: Store,
+    accelerator: Accelerator,
+    run: Path,
+    samples: Samples | None,
+    start: Bundle | None = None,
+) -> bool:
     recipe, similarity = given, None
     if recipe.objective == "vae_disl":
         # Two stages, as in the paper: a GAN in RUN/gan, then the VAE whose similarity is its discriminator.
@@ -138,13 +155,14 @@ def _train(given: Recipe, store: Store, accelerator: Accelerator, run: Path, sam
             return False
         similarity = _discriminator(run / "gan", first.train.steps)
         accelerator.free_memory()
-    task = VaeGanTask(recipe, store, accelerator, similarity)
+    task = VaeGanTask(recipe, store, accelerator, similarity, start)
+    made_of = {"store": store.content_hash} | ({"start": start.hash} if start else {})
 
     def write(folder: Path, step: int) -> None:
         if samples:
             samples(task.bundle(step), store, folder, step)
 
-    return Engine(recipe, {"store": store.content_hash}, accelerator, task, run, write, given).train()
+    return Engine(recipe, made_of, accelerator, task, run, write, given).train()
 
 
 def _stages(recipe: Recipe) -> tuple[Recipe, Recipe]:
@@ -198,9 +216,9 @@ def measure_recipe(
     return measure(_stage_task(recipe, store, accelerator), recipe, accelerator, timed, early)
 
 
-def _stage_task(recipe: Recipe, store: Store, accelerator: Accelerator) -> VaeGanTask:
+def _stage_task(recipe: Recipe, store: Store, accelerator: Accelerator, start: Bundle | None = None) -> VaeGanTask:
     untrained = Discriminator(recipe.model).state_dict() if recipe.objective == "vae_disl" else None
-    return VaeGanTask(recipe, store, accelerator, untrained)
+    return VaeGanTask(recipe, store, accelerator, untrained, start)
 
 
 def peak_memory() -> int:

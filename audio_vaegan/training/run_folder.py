@@ -23,7 +23,7 @@ MADE_OF = {  # what decides a run besides the recipe, and how it is called
     "kind": "what is trained: a vocoder or a VAE-GAN",
     "store": "the store's content",
     "decoder": "the model of --on-decoded",
-    "start": "the vocoder of --start-from",
+    "start": "what --start-from names",
 }
 
 

@@ -23,7 +23,7 @@ from torch.optim import AdamW, Optimizer
 
 from audio_vaegan import losses
 from audio_vaegan.config import Recipe
-from audio_vaegan.data.batches import hold_out
+from audio_vaegan.data.batches import Clips, hold_out
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
@@ -33,7 +33,7 @@ from audio_vaegan.models.vaegan import Decoded, VaeGan
 from audio_vaegan.training import schedule
 from audio_vaegan.training.adversary import Adversary, Terms, fakes_of, mean, syncing
 from audio_vaegan.training.ema import Ema
-from audio_vaegan.training.facts import check_store, find_controls, measure_normalisation, training_clips
+from audio_vaegan.training.facts import check_start, check_store, find_controls, measure_normalisation, training_clips
 from audio_vaegan.training.feed import Feed, Part
 from audio_vaegan.training.validation import ACTIVE_NATS, Validation
 
@@ -41,14 +41,20 @@ from audio_vaegan.training.validation import ACTIVE_NATS, Validation
 class VaeGanTask:
     """Networks, optimisers and the step. Built alike on every rank; the engine drives it.
 
-    `similarity` holds the weights of the trained discriminator that `objective: vae_disl` freezes.
+    `similarity` holds the weights of the trained discriminator that `objective: vae_disl` freezes. `start` is a model
+    to fine-tune: its weights, its controls with their ranges, and its normalisation are where training begins.
     """
 
     exported = "config.json"  # a file that an export writes
     learning_rate_scale = 1.0  # lowered by the engine after a rollback
 
     def __init__(
-        self, recipe: Recipe, store: Store, accelerator: Accelerator, similarity: dict[str, Tensor] | None = None
+        self,
+        recipe: Recipe,
+        store: Store,
+        accelerator: Accelerator,
+        similarity: dict[str, Tensor] | None = None,
+        start: Bundle | None = None,
     ) -> None:
         check_store(store, recipe)
         if recipe.train.best_by == "val_stft":
@@ -57,16 +63,25 @@ class VaeGanTask:
             raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
         self.recipe, self.accelerator, self.store = recipe, accelerator, store
         clips = training_clips(store, recipe)
+        if start is not None:
+            check_start(start, recipe, clips)
+            clips = Clips(store, clips.clips, {c.name: c.classes for c in start.vaegan.controls})
         stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
-        mel, controls = Mel(recipe.mel), find_controls(self.clips, recipe.augment)
+        mel = Mel(recipe.mel)
+        if start is None:
+            controls, normalisation = find_controls(self.clips, recipe.augment), measure_normalisation(self.clips, mel)
+        else:
+            controls, normalisation = list(start.vaegan.controls), start.vaegan.normalisation
         unused = [name for name in self.clips.names if name not in {c.name for c in controls}]
         if unused:
             accelerator.print(f"no training clip defines, or all agree on: {', '.join(unused)}; trained without")
         torch.manual_seed(recipe.seed)  # the networks of a seed start alike, whatever was built before
-        vaegan = VaeGan(recipe, controls, measure_normalisation(self.clips, mel))
+        vaegan = VaeGan(recipe, controls, normalisation)
+        if start is not None:
+            vaegan.load_state_dict(start.vaegan.state_dict())
         self.ema = Ema(vaegan, recipe.train.ema)
-        self.adversary = Adversary(recipe, controls, accelerator, similarity)
+        self.adversary = Adversary(recipe, controls, accelerator, similarity, start)
         t = recipe.train
         opt_g = AdamW(vaegan.parameters(), t.learning_rate, t.betas, weight_decay=t.weight_decay, fused=True)
         self.vaegan, self.opt_g = accelerator.prepare(vaegan, opt_g)

@@ -1,0 +1,60 @@
+"""Fine-tuning: training that begins with a model is that model at first, and better than none after as many steps."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT, cli, trainer
+
+from audio_vaegan.models.bundle import load_bundle
+
+
+@pytest.fixture(scope="module")
+def still(tiny_recipe, tiny_store, tiny_run, tmp_path_factory):
+    """A run that began with the tiny one, and had one step that moves nothing."""
+    out = tmp_path_factory.mktemp("still") / "run"
+    rates = ("--train.learning_rate", "1e-12", "--train.disc_learning_rate", "1e-12", "--train.steps", "1")
+    command = ("--recipe", tiny_recipe, "--store", tiny_store, "--augment.semitones", "3", "--out", out)
+    done = trainer(*command, "--start-from", tiny_run, *rates)
+    assert done.returncode == 0, done.stderr
+    return out, (*command, *rates)
+
+
+def test_what_begins_with_a_model_is_that_model(tiny_run, still):
+    before, after = load_bundle(tiny_run), load_bundle(still[0])
+    for part in ("vaegan", "heads", "discriminator"):
+        ours, theirs = (getattr(b, part).state_dict() for b in (after, before))
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert torch.allclose(value, theirs[name], atol=1e-6), (part, name)
+    assert after.vaegan.controls == before.vaegan.controls  # though augmentation would widen the range of pitch
+    assert after.vaegan.normalisation == before.vaegan.normalisation
+
+
+def test_a_run_goes_on_only_from_what_it_began_with(still, mistake):
+    _, command = still
+    assert "what --start-from names" in mistake(*command, train=True)
+
+
+def test_another_network_is_refused_by_name(tiny_recipe, tiny_store, tiny_run, tmp_path, mistake):
+    command = ("--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run", "--start-from")
+    line = mistake(*command, tiny_run, "--model.width", "40", "--model.encoder_blocks", "5", train=True)
+    assert "model.width is 40, its own" in line and "model.encoder_blocks is 5, its own" in line
+    assert "not a model" in mistake(*command, tmp_path / "none", train=True)
+    assert "vae_disl trains a GAN first" in mistake(*command, tiny_run, "--objective", "vae_disl", train=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_other_sounds_gains_by_the_packaged_model(notes, tmp_path):
+    """After three steps: the error of notes set aside, from the packaged model on and from scratch."""
+    recipe = ROOT / "recipes" / "finetune16k.yaml"
+    done = cli("prepare", notes, "--recipe", recipe, "--data.test_instruments", "0", "--out", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    command = ("--recipe", recipe, "--store", tmp_path / "store", "--train.steps", "3", "--train.batch_size", "8")
+    error = {}
+    for name, start in (("scratch", ()), ("tuned", ("--start-from", "notes16k"))):
+        done = trainer(*command, "--train.warmup_steps", "0", *start, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        error[name] = [line["val_mel"] for line in lines if "val_mel" in line][-1]
+    assert error["tuned"] < 0.6 * error["scratch"]
