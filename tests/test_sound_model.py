@@ -11,7 +11,7 @@ from audio_vaegan.config import MEL_PRESETS
 from audio_vaegan.errors import UserError
 from audio_vaegan.models.bundle import load_bundle, save_bundle
 from audio_vaegan.models.vocoder import GriffinLim
-from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model import SoundModel, drawing, editing
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,29 @@ def test_a_sound_of_a_seed_does_not_depend_on_the_count(model):
     assert torch.equal(whole.z[3:], part.z)
     spread = model.sample(100, seed=2).controls["pitch"]
     assert spread.min() >= 60 and spread.max() <= 69 and abs(spread.mean() - 64.5) < 0.5
+
+
+def test_a_sample_that_cannot_be_corrected_is_drawn_anew(model, monkeypatch):
+    """Of five the second and the fourth miss; of their second codes the first misses, too."""
+    missed, sizes = [[1, 3], [0], []], []
+
+    def corrected(model, sound, wanted, changed):
+        off = torch.zeros(len(sound))
+        off[missed[len(sizes)]] = torch.inf
+        sizes.append(len(sound))
+        return sound, off
+
+    asked = {"pitch": [60.0, 61.0, 62.0, 63.0, 64.0]}
+    plain = drawing.sample(model, range(5), 3, 1.0, "auto", False, asked)
+    monkeypatch.setattr(editing, "corrected", corrected)
+    sound = drawing.sample(model, range(5), 3, 1.0, "auto", True, asked)
+    assert sizes == [5, 2, 1] and torch.equal(sound.z[:, 0], plain.z[:, 0])
+    same = (sound.z == plain.z).all(dim=1)
+    assert same.tolist() == [True, False, True, False, True]
+    monkeypatch.undo()
+    alone = drawing.sample(model, [3], 3, 1.0, "auto", True, {"pitch": 63.0})
+    many = drawing.sample(model, range(5), 3, 1.0, "auto", True, asked)
+    assert torch.equal(alone.z[0], many.z[3])
 
 
 def test_no_truncation_left_means_one_timbre(model):

@@ -42,7 +42,7 @@ def edit(
     changed = (own != asked) & asked.isfinite()
     if closed_loop and (changed.any() or move):
         plain = hear(model, sound.z, sound.samples)  # what is not asked for stays as it is
-        edited = corrected(model, edited, torch.where(changed, asked, plain), changed)
+        edited, _ = corrected(model, edited, torch.where(changed, asked, plain), changed)
     clip = model.decode(edited)
     achieved = model.measure(clip.audio, edited.samples)
     residual = {n: achieved[n] - requested[n] for n in model.controls}
@@ -106,9 +106,9 @@ def _moved(model: SoundModel, sound: Sound, name: str, amount: float) -> Sound:
     return Sound(torch.where(sound.z.isnan(), sound.z, z), sound.controls, sound.samples)
 
 
-def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) -> Sound:
+def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) -> tuple[Sound, Tensor]:
     """The sound, its code corrected so that `wanted` `[B, C]` (standardised; NaN: not asked) is heard, and where
-    `changed` `[B, C]` most of all."""
+    `changed` `[B, C]` most of all. With it, how far the worst of what is wanted is off `[B]`, in tolerances."""
     controls = [*model.controls.values()]
     ranges = torch.tensor([c.standard_range for c in controls]).reshape(-1, 2)
     own = sound.z[:, : len(controls)]
@@ -124,8 +124,10 @@ def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) 
         rows = slice(i, i + BATCH)
         listen, slope = partial(hear, model, samples=sound.samples[rows]), partial(_slope, model)
         z = sound.z[rows]
-        parts.append(close_loop(z, wanted[rows], listen, slope, low[rows], high[rows], radius, tolerance[rows]).z)
-    return Sound(torch.cat(parts), sound.controls, sound.samples)
+        parts.append(close_loop(z, wanted[rows], listen, slope, low[rows], high[rows], radius, tolerance[rows]))
+    away = ((wanted - torch.cat([p.heard for p in parts])).abs() / tolerance).nan_to_num(torch.inf)
+    off = torch.where(wanted.isfinite(), away, 0.0).amax(dim=1) if controls else torch.zeros(len(sound))
+    return Sound(torch.cat([p.z for p in parts]), sound.controls, sound.samples), off
 
 
 def hear(model: SoundModel, z: Tensor, samples: Tensor) -> Tensor:

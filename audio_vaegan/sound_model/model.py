@@ -145,17 +145,13 @@ class SoundModel:
 
         `prior`: `fitted` draws the timbre, and what is not asked for, from where real sounds lie; `normal` the timbre
         from N(0, I), pitch evenly from its range and other controls from a normal distribution; `auto`: fitted if there
-        is one. `truncation` scales the deviation: less is safer and less varied. `closed_loop` corrects what is asked.
+        is one. `truncation` scales the deviation: less is safer and less varied. `closed_loop` corrects what is asked,
+        and draws another timbre, up to three times, where it is not heard even so.
         Sound i of a seed is the same sound whatever the count: `sample(4, first=8)` is the last four of `sample(12)`;
         `items` names any. Samples are limited to [-1, 1], unless `limit` is false.
         """
         items = range(first, first + count) if items is None else items
-        timbre, values, asked = drawing.draw(self, items, seed, truncation, prior, controls)
-        sound = self._sound(timbre, values, torch.full((len(items),), self.clip_samples))
-        for k, name in enumerate(self.controls):
-            sound.z[:, k] = editing.coordinate(self, name, sound.z[:, k])
-        if closed_loop:
-            sound = editing.corrected(self, sound, asked, asked.isfinite())
+        sound = drawing.sample(self, items, seed, truncation, prior, closed_loop, controls)
         return self.decode(sound, seed, limit)
 
     def recall(self, address: str) -> Clip:
@@ -203,7 +199,7 @@ class SoundModel:
     def encode_batch(self, audio: Tensor, controls: Mapping[str, Tensor], samples: Tensor) -> Sound:
         """Latents of clips `[B, clip_samples]` whose controls (`[B]` each, NaN: undefined) and lengths are known."""
         timbre = torch.cat([self._encode_mel(a) for a in audio.split(BATCH)])
-        return self._sound(timbre, controls, samples)
+        return self.sound_of(timbre, controls, samples)
 
     def replace_controls(self, sound: Sound, controls: Mapping[str, Tensor]) -> Sound:
         """The same timbre codes under other controls (`[B]` each, in their units); no range is checked."""
@@ -341,7 +337,8 @@ class SoundModel:
         """The timbre of `a` with pitch, loudness and envelope of `b`; one sound of `a` serves all of `b`."""
         return mixing.transfer(a, b, [*self.controls.values()])
 
-    def _sound(self, timbre: Tensor, values: Mapping[str, Tensor], samples: Tensor) -> Sound:
+    def sound_of(self, timbre: Tensor, values: Mapping[str, Tensor], samples: Tensor) -> Sound:
+        """Latents of timbre codes `[B, D]` under controls in their units (`[B]` each), uncalibrated."""
         named = {name: values[name].float() for name in self.controls}
         stacked = torch.stack([*named.values()], dim=1) if named else timbre.new_zeros(len(timbre), 0)
         standard = self.vaegan.standardise(stacked)
