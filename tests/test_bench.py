@@ -162,6 +162,7 @@ def test_scale_measures_stores_of_more_and_more_clips(here, tiny_recipe, tiny_st
     assert 0 < first < second <= 2.5 * first
 
 
+@pytest.mark.slow
 def test_an_option_of_training_stands_beside_the_default(tiny_recipe, tiny_store):
     words = ["bench", "--groups", "options", "--recipe", tiny_recipe, "--store", tiny_store, "--steps", "1"]
     done = cli(*words, "--only", "objective vae")

@@ -91,13 +91,16 @@ def test_processes_that_drift_apart_are_found_out(tmp_path):
     assert "rank 0 of 2: True" in done.stdout and "rank 1 of 2: True" in done.stdout
 
 
-def test_a_launch_in_which_each_process_thinks_it_is_alone_is_refused(tiny_recipe, tiny_store, tmp_path):
+def test_a_launch_in_which_each_process_thinks_it_is_alone_is_refused(
+    tiny_recipe, tiny_store, tmp_path, mistake, monkeypatch
+):
     words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run"]
     line = one_line(trainer(*words, env={"WORLD_SIZE": "2", "RANK": "0"}))
     assert "accelerate launch --multi_gpu" in line
-    assert "bf16" in one_line(trainer(*words, env={"ACCELERATE_MIXED_PRECISION": "fp16"}))
-    both = [*words, "--train.mixed_precision", "no"]
-    assert "the recipe says no" in one_line(trainer(*both, env={"ACCELERATE_MIXED_PRECISION": "bf16"}))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert "bf16" in mistake(*words, train=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert "the recipe says no" in mistake(*words, "--train.mixed_precision", "no", train=True)
     assert not (tmp_path / "run").exists()
 
 

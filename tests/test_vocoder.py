@@ -523,6 +523,7 @@ def test_training_writes_a_vocoder_metrics_and_samples(vocoder_run):
     assert load_vocoder(vocoder_run / "best" / "vocoder.safetensors")
 
 
+@pytest.mark.slow  # the engine is that of the VAE-GAN, whose runs are killed in the usual tests
 def test_a_killed_run_ends_as_one_that_was_not(vocoder_run, recipe_file, tiny_store, tmp_path):
     """kill -9 between checkpoints; the same command goes on, to the same bytes."""
     command = [sys.executable, str(SCRIPT)]
@@ -666,6 +667,7 @@ def test_it_trains_in_bfloat16(recipe_file, tiny_store, tmp_path):
     assert all(np.isfinite(r["total"]) and "disc" in r for r in records)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so(recipe_file, tiny_store, tmp_path):
     words = ["--recipe", recipe_file, "--store", tiny_store, "--out", tmp_path / "run"]
     done = train(*words, "--train.learning_rate", "1e30", "--train.warmup_steps", "0")
