@@ -138,6 +138,7 @@ def known_classes(root, notes):
 
 
 SHORT = ["train_vaegan", "generate"]  # prepare and data sets are killed in their own tests, too
+LONG = [*SHORT, "prepare", "dataset", "train_vocoder", "fit-controls", "classify"]
 
 
 @pytest.mark.parametrize("case", SHORT, indirect=True)
@@ -148,9 +149,7 @@ def test_five_kills_lose_nothing(case, preloaded, tmp_path, record_property):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize(
-    "case", [*SHORT, "prepare", "dataset", "train_vocoder", "fit-controls", "classify"], indirect=True
-)
+@pytest.mark.parametrize("case", LONG, indirect=True)
 def test_fifty_kills_lose_nothing(case, preloaded, tmp_path, record_property):
     command, check, start = case
     record_property("kills", survive(preloaded, command, tmp_path, 50, seed=2, check=check, start=start))
