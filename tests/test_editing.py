@@ -192,6 +192,28 @@ def test_fit_controls_and_directions_from_the_command_line(several_run, tiny_sto
     assert done.returncode == 0 and out.is_file(), done.stderr
 
 
+def test_the_prior_is_of_codes_that_sound_at_their_pitch(monkeypatch):
+    """Six codes of MIDI 60 ... 65: the second is a copy, the fourth sounds an octave too low, the last has no pitch."""
+    from types import SimpleNamespace
+
+    from audio_vaegan.evaluation import fit
+    from audio_vaegan.models.controls import Control
+
+    pitch = np.array([60, 61, 62, 63, 64, np.nan], dtype=np.float32)
+    columns = {"copy_of": np.array([0, 0, 2, 3, 4, 5]), "source": np.arange(6), "length": np.full(6, 8192)}
+    store = SimpleNamespace(column=columns.get, values=lambda name: pitch)
+    control = Control("pitch", "semitones (MIDI)", 60.0, 65.0, 62.0, 2.0, 6)
+    z = np.stack([(pitch - 62) / 2, [0, 0, 0, 1, 0, 0]], axis=1)
+
+    def decode(sound):
+        midi = np.nan_to_num(sound.controls["pitch"].numpy(), nan=70.0) - 12 * sound.z[:, 1].numpy()
+        return SimpleNamespace(audio=torch.from_numpy(np.stack([tone(m, 0.512) for m in midi])))
+
+    model = SimpleNamespace(controls={"pitch": control}, decode=decode, sample_rate=16000)
+    monkeypatch.setattr(fit, "LEAST", 1)
+    assert fit._in_tune(model, store, np.arange(6), z, print).tolist() == [0, 2, 4, 5]
+
+
 def test_a_class_that_the_prior_draws_is_always_one_that_there_is():
     from types import SimpleNamespace
 

@@ -17,7 +17,7 @@ from audio_vaegan.control.layout import lay_out
 from audio_vaegan.control.prior import LEAST, fit_prior
 from audio_vaegan.control.usual import FEWEST
 from audio_vaegan.data.store import Store
-from audio_vaegan.descriptors import DESCRIPTORS
+from audio_vaegan.descriptors import DESCRIPTORS, measure
 from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.evaluation.controls import control_figures
 from audio_vaegan.evaluation.held import Held, Rows, check_fits, codes, pick
@@ -28,10 +28,12 @@ from audio_vaegan.models.vocoder import open_vocoder
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.fingerprints import TimbreMap, prints_of, save_fingerprints
 from audio_vaegan.sound_model.scoring import learn_usual
+from audio_vaegan.sound_model.sounds import Sound
 
-CONFIRMED = 0.5  # semitones by which a label may differ from the meter
+CONFIRMED = 0.5  # semitones by which a decoded sound may differ from its label
 MAP_STEPS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # deviations around a clip's own value at which the map is measured
-MOST_CODES = 20_000  # training clips that the prior and directions are fitted to
+MOST_CODES = 20_000  # training clips that directions are fitted to
+MOST_TRIED = 3000  # of them, for the prior, which keeps at most 1,500
 MOST_HEARD, MOST_SCORED = 2048, 512  # training clips whose features, held-out ones whose scores are learned
 MOST_ON_MAP = 800  # training clips on the map of timbres
 COLOURED_BY = ("instrument_family_str", "folder", "label", "kit")  # labels, the first that the store has
@@ -58,11 +60,11 @@ def fit_controls(
     z = codes(model, store, rows)
     first = rows[(store.column("copy_of") == store.column("source"))[rows]]
     save_fingerprints(_prints(model, store, first), folder, model.hash, _map_of(model, store, rows, z))
-    true = _as_labelled(model, store, rows)
-    if true.sum() >= LEAST:
+    alike = _in_tune(model, store, rows, z, say)
+    if len(alike) >= LEAST:
         classes = [k for k, c in enumerate(model.controls.values()) if c.classes]
-        fitted = replace(fitted, prior=fit_prior(z[true], len(model.controls), classes))
-        say(f"prior: fitted to the codes of {true.sum()} of {len(rows)} training sounds")
+        fitted = replace(fitted, prior=fit_prior(z[alike], len(model.controls), classes))
+        say(f"prior: fitted to the codes of {len(alike)} of {len(rows)} training sounds")
     model.fitted = fitted
     apart = pick(store, "test_note", MOST_SCORED, fallback=True)
     if len(apart) >= FEWEST and len(rows) >= FEWEST:
@@ -93,15 +95,25 @@ def fit_controls(
     return fitted
 
 
-def _as_labelled(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.bool_]:
-    """Which training sounds samples shall be like: no copies of others, and of those with a pitch the ones in which the
-    meter hears the pitch that the label says (others would make samples that sound at another pitch than asked)."""
-    true = (store.column("copy_of") == store.column("source"))[rows]
-    if "pitch" in model.controls:
-        label, heard = (store.values(name)[rows] for name in ("pitch", "pitch_measured"))
-        confirmed = true & (~np.isfinite(label) | (np.abs(heard - label) < CONFIRMED))
-        true = confirmed if confirmed.sum() >= LEAST else true
-    return np.asarray(true, dtype=np.bool_)
+def _in_tune(model: SoundModel, store: Store, rows: Rows, z: NDArray[np.float64], say: Callable[[str], None]) -> Rows:
+    """Places of the training codes `z` `[N, C + D]` that samples shall be like: no copies of others, and of those with
+    a pitch the ones that the model itself decodes to a sound of that pitch (others would make samples that sound at
+    another pitch than asked)."""
+    own = np.flatnonzero((store.column("copy_of") == store.column("source"))[rows])
+    own = own[np.linspace(0, len(own) - 1, min(len(own), MOST_TRIED)).round().astype(np.int64)]
+    if "pitch" not in model.controls or not np.isfinite(pitch := store.values("pitch")[rows[own]]).any():
+        return own
+    say(f"listening to {len(own)} training sounds as the model decodes them ...")
+    latent = torch.from_numpy(z[own]).float()
+    values = {n: c.value(latent[:, k]) for k, (n, c) in enumerate(model.controls.items())}
+    length = torch.from_numpy(store.column("length")[rows[own]])
+    heard = []
+    for i in range(0, len(own), BATCH):
+        some = Sound(latent, values, length).rows(np.arange(i, min(i + BATCH, len(own))))
+        audio = model.decode(some).audio
+        heard.append(measure(audio, model.sample_rate, some.samples, ["pitch"])["pitch"].numpy())
+    kept = own[~np.isfinite(pitch) | (np.abs(np.concatenate(heard) - pitch) < CONFIRMED)]
+    return kept if len(kept) >= LEAST else own
 
 
 def _prints(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float32]:

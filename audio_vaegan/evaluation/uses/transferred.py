@@ -35,8 +35,10 @@ def transferred(model: SoundModel, store: Store, judge: TrainedJudge, most: int)
     for k, ratio in enumerate(ratios):
         moved = torch.from_numpy(respeed(a.audio[k].numpy(), float(ratio)))[: plain.shape[1]]
         plain[k, : len(moved)] = moved
-    ours, theirs, real = (
-        _right(judge, audio, pitch, true) for audio, pitch in ((made, b.pitch), (plain, b.pitch), (a.audio, a.pitch))
+    kept = model.decode(a.sound).audio  # what no transfer can better: the note, reconstructed
+    ours, theirs, same, real = (
+        _right(judge, audio, pitch, true)
+        for audio, pitch in ((made, b.pitch), (plain, b.pitch), (kept, a.pitch), (a.audio, a.pitch))
     )
     return [
         Row(
@@ -48,7 +50,7 @@ def transferred(model: SoundModel, store: Store, judge: TrainedJudge, most: int)
             interval(theirs, groups),
             len(rows),
             difference=interval(ours - theirs, groups),
-            note=f"real notes: {real.mean():.1f} %",
+            note=f"real notes: {real.mean():.1f} %, reconstructed: {same.mean():.1f} %",
         )
     ]
 
