@@ -29,6 +29,8 @@ def test_what_begins_with_a_model_is_that_model(tiny_run, still):
             assert torch.allclose(value, theirs[name], atol=1e-6), (part, name)
     assert after.vaegan.controls == before.vaegan.controls  # though augmentation would widen the range of pitch
     assert after.vaegan.normalisation == before.vaegan.normalisation
+    words = f"{before.recipe.name} {before.hash[:12]} (12 steps on store {before.about['store'][:12]})"
+    assert after.about["began_with"] == words and words in (still[0] / "bundle" / "README.md").read_text()
 
 
 def test_a_run_goes_on_only_from_what_it_began_with(still, mistake):

@@ -47,6 +47,15 @@ def check_start(start: Bundle, recipe: Recipe, clips: Clips) -> None:
         raise UserError(f"--start-from: cannot go on with that model by this recipe: {'; '.join(differ)}")
 
 
+def began_with(start: Bundle) -> str:
+    """The model that a training began with, in words: name, hash, steps and store, and what it began with itself."""
+    steps, store, before = (start.about.get(key) for key in ("steps", "store", "began_with"))
+    words = (
+        f"{start.recipe.name} {start.hash[:12]} ({steps or 'unknown'} steps on store {str(store or 'unknown')[:12]})"
+    )
+    return f"{words}, which began with {before}" if before else words
+
+
 def training_clips(store: Store, recipe: Recipe) -> Clips:
     """The train split, with the controls that the recipe names. Raises UserError when there is nothing to train on."""
     rows = store.split("train")

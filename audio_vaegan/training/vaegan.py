@@ -14,6 +14,7 @@ whose likelihood is the similarity alone.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,14 @@ from audio_vaegan.models.vaegan import Decoded, VaeGan
 from audio_vaegan.training import schedule
 from audio_vaegan.training.adversary import Adversary, Terms, fakes_of, mean, syncing
 from audio_vaegan.training.ema import Ema
-from audio_vaegan.training.facts import check_start, check_store, find_controls, measure_normalisation, training_clips
+from audio_vaegan.training.facts import (
+    began_with,
+    check_start,
+    check_store,
+    find_controls,
+    measure_normalisation,
+    training_clips,
+)
 from audio_vaegan.training.feed import Feed, Part
 from audio_vaegan.training.validation import ACTIVE_NATS, Validation
 
@@ -61,7 +69,7 @@ class VaeGanTask:
             raise UserError("train.best_by: val_stft is a vocoder's figure; use auto, val_mel or val_samples")
         if recipe.train.best_by == "val_mel" and not recipe.encodes:
             raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
-        self.recipe, self.accelerator, self.store = recipe, accelerator, store
+        self.recipe, self.accelerator, self.store, self.start = recipe, accelerator, store, start
         clips = training_clips(store, recipe)
         if start is not None:
             check_start(start, recipe, clips)
@@ -232,12 +240,14 @@ class VaeGanTask:
 
     def bundle(self, steps: int) -> Bundle:
         """A copy of the averaged networks as they stand, with the facts of their training."""
-        facts = {
+        facts: dict[str, Any] = {
             "steps": steps,
             "training_clips": len(self.clips),
             "training_hours": round(float(self.clips.length.sum()) / self.recipe.mel.sample_rate / 3600, 3),
             "store": self.store.content_hash,
         }
+        if self.start is not None:  # whose sounds went into that one went into this one
+            facts["began_with"] = began_with(self.start)
         judge = self.adversary.net
         networks = copy.deepcopy((self.average, judge.heads, judge.discriminator))
         return Bundle(self.recipe, networks[0], networks[1], facts, networks[2])
