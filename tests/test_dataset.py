@@ -53,7 +53,7 @@ def spec(tmp_path):
 def made(tmp_path_factory):
     """A small data set, made by the command."""
     folder = tmp_path_factory.mktemp("made")
-    text = "name: tones\nlicense: CC0-1.0\nloudness: -23\n" + SMALL.replace("}}", "}, brightness: data}")
+    text = "name: tones\nlicense: CC0-1.0\nloudness: -23\nattempts: 50\n" + SMALL.replace("}}", "}, brightness: data}")
     (folder / "spec.yaml").write_text(text)
     done = cli("dataset", "notes16k", folder / "spec.yaml", "--out", folder / "ds", "--processes", 1)
     assert done.returncode == 0, done.stderr
