@@ -124,7 +124,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def push(args: argparse.Namespace) -> int:
-    from audio_vaegan.uses.push import push_model
+    from audio_vaegan.sound_model.pushing import push_model
 
     say(push_model(args.model, args.name, private=args.private))
     return 0

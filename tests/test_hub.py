@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 from conftest import cli, one_line
 
+from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import SoundModel
 
 
@@ -51,6 +52,15 @@ def test_a_model_that_was_pushed_is_the_same_by_its_id(hub):
     assert there.hash == own.hash and there.vocoder.hash == own.vocoder.hash and there.prior is not None
     assert (there.sample(1, pitch=60.0).audio == own.sample(1, pitch=60.0).audio).all()
     assert (hub / "someone" / "notes" / "README.md").read_text().startswith("---\nlibrary_name: audio-vaegan\n")
+
+
+def test_the_method_does_what_the_verb_does(hub):
+    model = SoundModel.from_pretrained("notes16k")
+    assert model.push_to_hub("someone/again") == "uploaded: hub/someone/again"
+    assert SoundModel.from_pretrained("someone/again").hash == model.hash
+    model.folder = None
+    with pytest.raises(UserError, match="not opened from a bundle"):
+        model.push_to_hub("someone/again")
 
 
 def test_mistakes(hub, tmp_path):

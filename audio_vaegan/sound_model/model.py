@@ -26,6 +26,7 @@ from audio_vaegan.sound_model import compressing, drawing, editing, mixing, rest
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
+from audio_vaegan.sound_model.pushing import push_model
 from audio_vaegan.sound_model.scoring import Oddness
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 from audio_vaegan.sound_model.threads import one_thread
@@ -78,6 +79,13 @@ class SoundModel:
             model = cls(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder), device, fitted)
         model.folder = folder
         return model
+
+    def push_to_hub(self, name: str, private: bool = False) -> str:
+        """Upload the bundle that this model was opened from, with its vocoder and card, to the hub id `owner/name`,
+        from where `from_pretrained` takes it. Returns a line with the address."""
+        if self.folder is None:
+            raise UserError("a model that was not opened from a bundle cannot be uploaded")
+        return push_model(self.folder, name, private=private)
 
     @property
     def encodes(self) -> bool:

@@ -1,4 +1,4 @@
-"""The verb `push`: a model on the model hub, whole, with its card."""
+"""A model on the model hub, whole, with its card."""
 
 from pathlib import Path
 
