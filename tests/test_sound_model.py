@@ -64,6 +64,17 @@ def test_a_sample_that_cannot_be_corrected_is_drawn_anew(model, monkeypatch):
     assert torch.equal(alone.z[0], many.z[3])
 
 
+def test_a_class_that_was_asked_is_not_taken_for_missed(monkeypatch):
+    """No meter hears a class: a sound that is as asked else is not drawn anew for it."""
+    drums, sizes = SoundModel.from_pretrained("drums16k"), []
+    corrected = editing.corrected
+    monkeypatch.setattr(editing, "corrected", lambda m, s, *rest: sizes.append(len(s)) or corrected(m, s, *rest))
+    sound = drawing.sample(drums, range(2), 0, 1.0, "auto", True, {"drum_str": "kick"})
+    assert (
+        sizes == [2] and sound.controls["drum_str"].tolist() == [drums.controls["drum_str"].classes.index("kick")] * 2
+    )
+
+
 def test_no_truncation_left_means_one_timbre(model):
     z = model.sample(3, seed=1, truncation=0.0).z
     assert not z[:, 1:].any()

@@ -106,10 +106,10 @@ def _in_tune(model: SoundModel, store: Store, rows: Rows, z: NDArray[np.float64]
     say(f"listening to {len(own)} training sounds as the model decodes them ...")
     latent = torch.from_numpy(z[own]).float()
     values = {n: c.value(latent[:, k]) for k, (n, c) in enumerate(model.controls.items())}
-    length = torch.from_numpy(store.column("length")[rows[own]])
+    whole = Sound(latent, values, torch.from_numpy(store.column("length")[rows[own]]))
     heard = []
     for i in range(0, len(own), BATCH):
-        some = Sound(latent, values, length).rows(np.arange(i, min(i + BATCH, len(own))))
+        some = whole.rows(np.arange(i, min(i + BATCH, len(own))))
         audio = model.decode(some).audio
         heard.append(measure(audio, model.sample_rate, some.samples, ["pitch"])["pitch"].numpy())
     kept = own[~np.isfinite(pitch) | (np.abs(np.concatenate(heard) - pitch) < CONFIRMED)]

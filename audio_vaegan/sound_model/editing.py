@@ -126,7 +126,8 @@ def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) 
         z = sound.z[rows]
         parts.append(close_loop(z, wanted[rows], listen, slope, low[rows], high[rows], radius, tolerance[rows]))
     away = ((wanted - torch.cat([p.heard for p in parts])).abs() / tolerance).nan_to_num(torch.inf)
-    off = torch.where(wanted.isfinite(), away, 0.0).amax(dim=1) if controls else torch.zeros(len(sound))
+    metered = wanted.isfinite() & torch.tensor([not c.classes for c in controls], dtype=torch.bool)  # no class is
+    off = torch.where(metered, away, 0.0).amax(dim=1) if controls else torch.zeros(len(sound))
     return Sound(torch.cat([p.z for p in parts]), sound.controls, sound.samples), off
 
 
