@@ -58,7 +58,7 @@ def keyboard(
     notes: list[str] = []
     if like is None:
         clip = model.sample(1, seed=seed, truncation=truncation, prior=prior, **values, pitch=keys[len(keys) // 2])
-        one = Sound(clip.z, clip.controls, torch.tensor([model.clip_samples]))
+        one = clip.sound(torch.tensor([model.clip_samples]))
         made = {"seed": seed, "item": 0, "truncation": truncation, "prior": prior}
     else:
         one, notes = encode_file(model, like)

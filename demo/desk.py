@@ -15,7 +15,7 @@ import torch
 from audio_vaegan.audio import BadAudio, read, write
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound, SoundModel
-from audio_vaegan.sound_model.address import HASH, Address, after, parse_address, vocoder_name
+from audio_vaegan.sound_model.address import HASH, Address, after, latent_of, parse_address, vocoder_name
 
 LONGEST = 60.0  # seconds of an upload; the first clip of it is used
 KEPT = 32  # sounds whose reconstruction is remembered
@@ -46,7 +46,7 @@ class Desk:
         length = int(sound.samples[k])
         cut = None if length >= self.model.clip_samples else length
         names = self.model.hash[:HASH], vocoder_name(self.model)[:HASH]
-        return str(Address(*names, z=sound.z[k].numpy(), samples=cut))
+        return str(Address(*names, z=sound.z[k].numpy(), noise=bool(sound.noise_asked[k]), samples=cut))
 
     def drawn(self, seed: int, truncation: float, asked: Mapping[str, str]) -> str:
         """The address of the first sound of a seed, of the classes that are asked."""
@@ -89,11 +89,8 @@ class Desk:
                 closed_loop=address.closed,
                 **values,  # type: ignore[arg-type]
             )
-            return Sound(clip.z, clip.controls, samples)
-        if address.z.shape != (len(model.controls) + model.vaegan.timbre_dim,):
-            raise UserError("the address does not fit this model")
-        z = torch.from_numpy(address.z.copy()).unsqueeze(0)
-        return Sound(z, {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}, samples)
+            return clip.sound(samples)
+        return latent_of(model, address)
 
     def upload(self, path: str) -> tuple[Sound, list[str]]:
         """The latents of a file that a user gave, and what should be known of it."""

@@ -157,7 +157,7 @@ def tab(desk: Desk) -> Player:
         if not all(map(math.isfinite, go_along.values())):
             raise UserError("directions move by numbers")
         made = model.edit(opened.sound, set=to, move=go_along, closed_loop=closed)
-        whole = Sound(made.z, made.controls, opened.sound.samples)
+        whole = made.sound(opened.sound.samples)
         address = desk.address(whole) if to or go_along else opened.address
         file = desk.wav(made, whole, address, "changed")
         was, got = ({n: float(v[0]) for n, v in m.items()} for m in (opened.measured, made.achieved))

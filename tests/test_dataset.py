@@ -379,11 +379,12 @@ def test_other_rates_and_layouts_come_out_whole(tmp_path, spec):
 
 def test_an_address_reads_back_as_it_was_written(model):
     controls = {"pitch": 60.0, "brightness": -3.25}
-    address = Address("abc", "def", 7, 3, "fitted", 0.5, True, controls, None, 16000, -1.5, 44100)
+    address = Address("abc", "def", 7, 3, "fitted", 0.5, True, controls, None, False, 16000, -1.5, 44100)
     assert parse_address(str(address), model.controls) == address
     z = np.random.default_rng(0).standard_normal(70).astype(np.float32)
     again = parse_address(str(Address("abc", "def", z=z)), model.controls)
-    assert np.array_equal(again.z, z)
+    assert np.array_equal(again.z, z) and not again.noise
+    assert parse_address(str(Address("abc", "def", z=z, noise=True)), model.controls).noise
     assert str(Address("abc", "def", controls={"family": "a,b=c"})).endswith("family=a%2Cb%3Dc")
 
 

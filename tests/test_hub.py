@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -17,20 +18,18 @@ def hub(monkeypatch, tmp_path):
     root = tmp_path / "hub"
 
     class Api:
-        def __init__(self, **named):
-            assert named["library_name"] == "audio-vaegan"
+        def __init__(self, token):
+            assert token is None
 
-        def create_repo(self, name, private, exist_ok):
-            (root / name).mkdir(parents=True, exist_ok=exist_ok)
-            return f"hub/{name}"
+        def create_repo(self, repo_id, private, exist_ok):
+            (root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+            return SimpleNamespace(repo_id=repo_id)
 
-        def upload_folder(self, repo_id, folder_path, ignore_patterns, commit_message):
-            assert ignore_patterns == [".*"] and commit_message.startswith("model ")
-            for file in Path(folder_path).glob("[!.]*"):
+        def upload_folder(self, *, repo_id, repo_type, folder_path, commit_message, **rest):
+            assert repo_type == "model" and not any(rest.values())
+            for file in Path(folder_path).iterdir():
                 shutil.copy(file, root / repo_id)
-
-        def upload_file(self, repo_id, path_or_fileobj, path_in_repo, commit_message):
-            shutil.copy(path_or_fileobj, root / repo_id / path_in_repo)
+            return f"hub/{repo_id} {commit_message}"
 
     def fetch(name, allow_patterns, ignore_patterns, local_files_only):
         if local_files_only or not (root / name).is_dir():
@@ -39,7 +38,7 @@ def hub(monkeypatch, tmp_path):
         assert kept == set((root / name).iterdir())  # nothing that is needed is left out
         return str(root / name)
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     monkeypatch.chdir(tmp_path)
     return root
@@ -54,10 +53,16 @@ def test_a_model_that_was_pushed_is_the_same_by_its_id(hub):
     assert (hub / "someone" / "notes" / "README.md").read_text().startswith("---\nlibrary_name: audio-vaegan\n")
 
 
-def test_the_method_does_what_the_verb_does(hub):
+def test_the_methods_are_those_of_the_hubs_mixin(hub, tmp_path):
     model = SoundModel.from_pretrained("notes16k")
-    assert model.push_to_hub("someone/again") == "uploaded: hub/someone/again"
-    assert SoundModel.from_pretrained("someone/again").hash == model.hash
+    assert isinstance(model, huggingface_hub.ModelHubMixin)
+    model.push_to_hub("someone/again")
+    model.save_pretrained(tmp_path / "beside")
+    for place in ("someone/again", tmp_path / "beside"):
+        assert SoundModel.from_pretrained(place).hash == model.hash
+    files = [sorted(f.name for f in place.iterdir()) for place in (hub / "someone" / "again", tmp_path / "beside")]
+    assert files[0] == files[1] and {"README.md", "vocoder.safetensors", "controls.json"} <= set(files[0])
+    assert (tmp_path / "beside" / "config.json").read_bytes() == (model.folder / "config.json").read_bytes()
     model.folder = None
     with pytest.raises(UserError, match="not opened from a bundle"):
         model.push_to_hub("someone/again")

@@ -8,7 +8,9 @@ from conftest import RATE, tone
 from audio_vaegan.config import MEL_PRESETS
 from audio_vaegan.descriptors import judge_control, measure
 from audio_vaegan.mel import Mel
-from audio_vaegan.models.noise import NEAR, moving_sum, set_noisiness
+from audio_vaegan.models.noise import NEAR, blurred, moving_sum, set_noisiness
+from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.address import Address
 
 MEL = Mel(MEL_PRESETS["notes-16k-128"])
 PITCHES = (45.0, 57.3, 69.0, 80.0)
@@ -97,3 +99,57 @@ def test_a_moving_sum_is_what_adding_up_gives():
         torch.testing.assert_close(moving_sum(x, size), padded.unfold(-1, size, 1).sum(-1))
     quiet = torch.cat([torch.ones(1, 100), torch.zeros(1, 100)], dim=1)
     assert moving_sum(quiet, 7)[0, 110:].abs().max() == 0  # nothing of what was before is left
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SoundModel.from_pretrained("notes16k")
+
+
+def test_noise_is_set_where_noisiness_is_asked_for_and_nowhere_else(model):
+    asked = {"seed": 3, "pitch": [48.0, 55.0, 62.0, 69.0]}
+    plain, noisier = model.sample(4, **asked), model.sample(4, noisiness=-8.0, **asked)
+    assert torch.equal(plain.audio, model.vocode(plain.mel))
+    found = model.measure(noisier.audio)["noisiness"]
+    assert np.allclose(found, -8, atol=0.5) and (model.measure(plain.audio)["noisiness"] < -12).all()
+
+
+def test_noise_is_only_taken_from_what_may_not_get_more():
+    pitch, more = torch.tensor(PITCHES), torch.tensor([True, True, False, False])
+    made = set_noisiness(TONES, MEL, torch.full((4,), -12.0), pitch, SEEDS, None, more)
+    assert np.allclose(judged(made[:2]), -12, atol=1.5) and torch.equal(made[2:], TONES[2:])
+    less = [set_noisiness(noisy(-12.0), MEL, torch.full((4,), -23.0), pitch, SEEDS, None, m) for m in (more, ~more)]
+    assert torch.equal(*less) and (judged(less[0]) < judged(noisy(-12.0)) - 3).all()
+
+
+def test_low_notes_whose_harmonics_blur_in_the_mel_are_as_clean_as_they_are_said_to_be(model):
+    assert blurred(torch.tensor([36.0, 47.0, 48.0, 60.0, torch.nan]), MEL.config).tolist() == [True] * 2 + [False] * 3
+    sound = model.sample(6, seed=3, pitch=[26.0, 28.0, 30.0, 32.0, 34.0, 36.0]).sound(torch.full((6,), 16384))
+    made, raw = model.decode(sound), model.vocode(model.decode_mel(sound))
+    before, after = (model.measure(a)["noisiness"] for a in (raw, made.audio))
+    assert (after <= before + 0.2).all() and (after < before - 2).sum() >= 3
+    assert ((model.measure(made.audio)["pitch"] - sound.controls["pitch"]).abs() < 0.5).sum() >= 4
+
+
+def test_a_change_of_noisiness_and_its_opposite_return(model):
+    sound = model.sample(2, seed=3, pitch=60.0).sound(torch.full((2,), model.clip_samples))
+    plain = model.decode(sound).audio
+    up = model.edit(sound, shift={"noisiness": 4.0})
+    assert up.sound(sound.samples).noise_asked.all() and up.residual["noisiness"].abs().max() < 0.5
+    back = model.edit(up.sound(sound.samples), shift={"noisiness": -4.0})
+    assert torch.allclose(back.audio, plain, atol=1e-4)
+    higher = model.edit(up.sound(sound.samples), shift={"pitch": 2.0})  # what was asked for stays so
+    assert (higher.achieved["noisiness"] - up.requested["noisiness"]).abs().max() < 0.5
+
+
+def test_noise_that_was_asked_for_goes_with_a_sound(model):
+    a, b = (model.sample(1, seed=s, pitch=60.0).sound(torch.tensor([model.clip_samples])) for s in (3, 4))
+    asked = model.edit(a, shift={"noisiness": 6.0}).sound(a.samples)
+    way = model.morph(asked, b, torch.tensor([0.0, 0.4, 0.6, 1.0]))
+    assert way.noise_asked.tolist() == [True, True, False, False]
+    assert torch.equal(model.decode(way.rows([0])).audio, model.decode(asked).audio)
+    assert model.transfer(asked, b).noise_asked.all() and not model.transfer(b, asked).noise_asked.any()
+    names = model.hash, model.vocoder.hash
+    for sound in (asked, a):
+        place = Address(*names, z=sound.z[0].numpy(), noise=bool(sound.noise_asked[0]))
+        assert torch.allclose(model.recall(str(place)).audio, model.decode(sound).audio, atol=1e-5)

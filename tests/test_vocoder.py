@@ -247,8 +247,8 @@ def test_sizes_and_their_cost():
     assert 3.0e6 < counts[0] < 4.0e6 and 12e6 < counts[1] < 15e6 and 0.8e6 < counts[2] < 1.0e6
     cost = multiply_adds(network(size=small))
     assert cost <= 0.3e9
-    # Every weight is used once a frame, 62.5 times a second, and the mel basis of 513 x 128 there, back and back again.
-    assert cost == pytest.approx(62.5 * (counts[0] + 5 * 513 * 128), rel=0.02)
+    # Every weight is used once a frame, 62.5 times a second, and the mel basis of 513 x 128 there, and back.
+    assert cost == pytest.approx(62.5 * (counts[0] + 3 * 513 * 128), rel=0.02)
 
 
 # --- discriminators -------------------------------------------------------------------------------------------------
@@ -443,6 +443,16 @@ def test_no_stripes(bundled):
     assert stripes(ours) - stripes(real) < 0.15  # nats: 1.3 dB
     repeated = ours[:, 4096 : 4096 + 256].repeat(1, 64)
     assert stripes(repeated) > 1  # what repeats its frames is found out
+
+
+def test_quiet_bands_come_as_loud_as_they_are(bundled):
+    """Just above the mel's floor, as tails and weak partials lie. (They came half a nat too soft once.)"""
+    real, ours, _ = bundled
+    mel, floor = Mel(MelConfig()), np.log(MelConfig().floor)
+    before, after = mel(real), mel(ours)
+    for low, high in ((1.5, 2), (2, 5)):
+        quiet = (before > floor + np.log(low)) & (before < floor + np.log(high))
+        assert quiet.float().mean() > 0.02 and abs(float((after - before)[quiet].mean())) < 0.15
 
 
 def test_no_tones_in_silence(bundled):

@@ -89,7 +89,7 @@ def _conditions(model: SoundModel) -> dict[str, Any]:
 def _sounds(model: SoundModel, count: int) -> tuple[Sound, Tensor]:
     """Sounds of the prior, the same for every task, and their log-mels."""
     clip = model.sample(count, seed=1, **_conditions(model))
-    return Sound(clip.z, clip.controls, torch.full((count,), model.clip_samples)), clip.mel.to(model.device)
+    return clip.sound(torch.full((count,), model.clip_samples)), clip.mel.to(model.device)
 
 
 @torch.no_grad()

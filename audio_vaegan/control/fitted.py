@@ -22,7 +22,7 @@ from audio_vaegan.control.usual import QUANTILES, Features, Usual
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_bytes, read_json, sweep, write_atomic, write_json
 
-VERSION = 3  # 2: decoded mels are set to read as their controls say; 3: noisiness in the audio
+VERSION = 4  # 2: decoded mels read as their controls say; 3: noisiness set in the audio; 4: where it is asked
 _USUAL = ("median", "spread", "quantiles", "mean", "axes")  # arrays of Usual and Features
 FILE, TENSORS = "controls.json", "controls.safetensors"
 

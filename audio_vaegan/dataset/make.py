@@ -190,7 +190,10 @@ class Maker:
         draws = [(t.slot, t.draw) for t in usable]
         codes, asked = self.variations.of(sounds, draws, [partial(self._told, turn=t) for t in usable])
         clip = self.model.decode(codes, limit=False)
-        places = [Address(*self.names, z=codes.z[k].numpy(), samples=int(codes.samples[k])) for k in range(len(usable))]
+        noise, samples = codes.noise_asked.tolist(), codes.samples.tolist()
+        places = [
+            Address(*self.names, z=codes.z[k].numpy(), noise=noise[k], samples=samples[k]) for k in range(len(usable))
+        ]
         names = [self.variations.name(t.slot) for t in usable]
         return Try(clip.audio[: len(usable)], asked, places, names), usable
 

@@ -1,6 +1,7 @@
 """Variations of real sounds: each through the encoder, its timbre code and its controls moved a little."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,14 @@ class Variations:
             z = sound.z.clone()
             z[:, size:] += torch.from_numpy(self._noise(slot, draw))
             now = sound.controls | {n: torch.tensor([v], dtype=torch.float32) for n, v in tell(wanted).items()}
-            codes.append(self.model.replace_controls(Sound(z, sound.controls, sound.samples), now))
+            codes.append(self.model.replace_controls(replace(sound, z=z), now))
             asked.append(wanted)
         codes += [codes[-1]] * (BATCH - len(codes))
         whole = Sound(
             torch.cat([c.z for c in codes]),
             {n: torch.cat([c.controls[n] for c in codes]) for n in codes[0].controls},
             torch.cat([c.samples for c in codes]),
+            torch.cat(noise) if (noise := [c.own_noise for c in codes if c.own_noise is not None]) else None,
         )
         return whole, asked
 

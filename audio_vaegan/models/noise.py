@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audio_vaegan.config import MelConfig
 from audio_vaegan.descriptors import midi_to_hz, noise_of
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.vocoder.istft import full_window, inverse_stft
@@ -18,27 +19,43 @@ SPAN = 48  # samples, of the meter (descriptors/periods.py)
 ROUNDS = 2
 FINE = 0.012  # seconds, of the envelope that noise follows
 MOST = 20.0  # dB above the sound that noise is added
+APART = 8  # bins of the window's own transform: twice the main lobe of a Hann window
 
 
 def set_noisiness(
-    audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor, length: Tensor | None = None
+    audio: Tensor,
+    mel: Mel,
+    asked: Tensor,
+    pitch: Tensor,
+    seeds: Tensor,
+    length: Tensor | None = None,
+    more: Tensor | None = None,
 ) -> Tensor:
     """Audio `[B, samples]` that measures `asked` `[B]` dB of noisiness (NaN: left alone), as loud as it was.
 
     `pitch` `[B]` (MIDI; NaN: none); `seeds` `[B]` name the noise of each; the first `length` `[B]` samples are the
     sound, silence follows. What lacks is added, in closed form. Too much is taken away by a comb filter of zero phase,
-    by at most 9 dB a round, where there is a pitch.
+    by at most 9 dB a round, where there is a pitch. Only those that are `more` `[B]` (default: all) get more.
     """
     asked, pitch = asked.to(audio), pitch.to(audio)
+    most = torch.full_like(asked, torch.inf) if more is None else torch.where(more, torch.inf, 0.0)
     for turn in range(ROUNDS):
-        audio = _nearer(audio, mel, asked, pitch, seeds + turn, length)
+        audio = _nearer(audio, mel, asked, pitch, seeds + turn, length, most)
     return audio
 
 
-def _nearer(audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor, length: Tensor | None) -> Tensor:
+def blurred(pitch: Tensor, mel: MelConfig) -> Tensor:
+    """Whether harmonics of a pitch (MIDI) lie so near to each other that a mel cannot tell them apart."""
+    return midi_to_hz(pitch) < APART * mel.sample_rate / mel.win_length
+
+
+def _nearer(
+    audio: Tensor, mel: Mel, asked: Tensor, pitch: Tensor, seeds: Tensor, length: Tensor | None, most: Tensor
+) -> Tensor:
     rate = mel.config.sample_rate
     found = noise_of(audio, rate, length)
-    lacking = F.softshrink((asked - found).nan_to_num(0.0), NEAR)  # nothing at the edge: rounding decides nothing
+    # Nothing at the edge: rounding decides nothing.
+    lacking = F.softshrink((asked - found).nan_to_num(0.0), NEAR).minimum(most)
     power = audio.square().mean(dim=1, keepdim=True)
     less = (lacking < 0) & pitch.isfinite()
     made = audio

@@ -2,8 +2,9 @@
 
     model=3f2ab1c4d5e6,vocoder=9c11ab34cd56,seed=7,item=12,prior=fitted,truncation=1,closed=1,pitch=60,brightness=12.5
 
-A sound that was drawn is known by its seed and its controls; one that came of a real sound by its latent (`z`). What
-was done to the audio afterwards stands there, too: `samples` (cut to so many), `gain` (dB), `rate` (Hz, resampled).
+A sound that was drawn is known by its seed and its controls; one that came of a real sound by its latent (`z`;
+`noise=1`: its noisiness was asked for). What was done to the audio afterwards stands there, too: `samples` (cut to so
+many), `gain` (dB), `rate` (Hz, resampled).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ FARTHEST = 1000.0  # from zero, of a coordinate
 
 @dataclass(frozen=True)
 class Address:
-    """See the module. `controls` holds numbers, and names of classes; `z` is `[C + D]` float32."""
+    """See the module. `controls` holds numbers, and names of classes; `z` is `[C + D]` float32, and `noise` goes with
+    it."""
 
     model: str
     vocoder: str
@@ -48,6 +50,7 @@ class Address:
     closed: bool = False
     controls: dict[str, float | str] = field(default_factory=dict)
     z: NDArray[np.float32] | None = None
+    noise: bool = False
     samples: int | None = None
     gain: float = 0.0
     rate: int | None = None
@@ -60,6 +63,7 @@ class Address:
             parts += [(k, v if isinstance(v, str) else _number(v)) for k, v in self.controls.items()]
         else:
             parts.append(("z", base64.urlsafe_b64encode(self.z.astype("<f4").tobytes()).decode().rstrip("=")))
+            parts += [("noise", 1)] if self.noise else []
         after = {"samples": self.samples, "gain": _number(self.gain) if self.gain else None, "rate": self.rate}
         parts += [(k, v) for k, v in after.items() if v is not None]
         return ",".join(f"{k}={quote(str(v), safe='-_.+')}" for k, v in parts)
@@ -93,6 +97,7 @@ def parse_address(text: str, controls: Mapping[str, Control]) -> Address:
             truncation=float(found.pop("truncation", "1")),
             closed=bool(int(found.pop("closed", "0"))),
             z=z,
+            noise=bool(int(found.pop("noise", "0"))),
             samples=_optional(found.pop("samples", None)),
             gain=float(found.pop("gain", "0")),
             rate=_optional(found.pop("rate", None)),
@@ -157,13 +162,20 @@ def _made(model: SoundModel, address: Address) -> Clip:
             **given,  # type: ignore[arg-type]
         )
         return Clip(clip.audio[:1], clip.sample_rate, clip.z, clip.controls, clip.mel, clip.seed)
-    size = len(model.controls) + model.vaegan.timbre_dim
-    if address.z.shape != (size,):
-        raise UserError(f"--address: a latent of {len(address.z)} numbers, this model's have {size}")
-    z = torch.from_numpy(address.z.copy()).expand(BATCH, -1)
-    values = {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}
-    clip = model.decode(Sound(z, values, torch.full((BATCH,), address.samples or model.clip_samples)), limit=False)
+    clip = model.decode(latent_of(model, address).rows(torch.zeros(BATCH, dtype=torch.long)), limit=False)
     return Clip(clip.audio[:1], clip.sample_rate, clip.z, clip.controls, clip.mel)
+
+
+def latent_of(model: SoundModel, address: Address) -> Sound:
+    """The latent that an address holds. Raises UserError for one that does not fit the model."""
+    size = len(model.controls) + model.vaegan.timbre_dim
+    if address.z is None or address.z.shape != (size,):
+        held = 0 if address.z is None else len(address.z)
+        raise UserError(f"--address: a latent of {held} numbers, this model's have {size}")
+    z = torch.from_numpy(address.z.copy()).unsqueeze(0)
+    values = {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}
+    samples = min(address.samples or model.clip_samples, model.clip_samples)
+    return Sound(z, values, torch.tensor([samples]), torch.tensor([torch.nan]) if address.noise else None)
 
 
 def after(audio: Tensor, sample_rate: int, samples: int, gain: float, rate: int | None) -> Tensor:

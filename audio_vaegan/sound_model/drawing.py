@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,8 @@ def sample(
         sound.z[kept], off[kept] = other.z[better], further[better]
         for name, value in sound.controls.items():
             value[kept] = other.controls[name][better]
+        if sound.own_noise is not None and other.own_noise is not None:
+            sound.own_noise[kept] = other.own_noise[better]
     return sound
 
 
@@ -64,6 +67,8 @@ def _drawn(
     sound = model.sound_of(timbre, values, torch.full((len(items),), model.clip_samples))
     for k, name in enumerate(model.controls):
         sound.z[:, k] = editing.coordinate(model, name, sound.z[:, k])
+    if "noisiness" in controls:
+        sound = replace(sound, own_noise=torch.full((len(items),), torch.nan))
     return sound, asked
 
 

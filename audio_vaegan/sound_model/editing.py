@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def edit(
     own, asked = (torch.stack([c.standard(v[n]) for n, c in named], 1) for v in (sound.controls, requested))
     changed = (own != asked) & asked.isfinite()
     if closed_loop and (changed.any() or move):
-        plain = hear(model, sound.z, sound.samples)  # what is not asked for stays as it is
+        plain = hear(model, sound)  # what is not asked for stays as it is
         edited, _ = corrected(model, edited, torch.where(changed, asked, plain), changed)
     clip = model.decode(edited)
     achieved = model.measure(clip.audio, edited.samples)
@@ -83,7 +84,7 @@ def under(model: SoundModel, sound: Sound, controls: Mapping[str, Tensor]) -> So
         if name in controls:
             now, then = (coordinate(model, name, c.standard(v[name])) for v in (sound.controls, controls))
             z[:, k] = torch.where(now.isnan() | then.isnan(), then, z[:, k] + (then - now))
-    return Sound(z, {**sound.controls, **controls}, sound.samples)
+    return replace(sound, z=z, controls={**sound.controls, **controls})
 
 
 def coordinate(model: SoundModel, name: str, standard: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ def _moved(model: SoundModel, sound: Sound, name: str, amount: float) -> Sound:
     if not abs(amount) <= most:
         raise UserError(f"{name}: move it by {-most:g} ... {most:g}, got {amount:g}")
     z = sound.z + amount * torch.from_numpy(d.vector).float()
-    return Sound(torch.where(sound.z.isnan(), sound.z, z), sound.controls, sound.samples)
+    return replace(sound, z=torch.where(sound.z.isnan(), sound.z, z))
 
 
 def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) -> tuple[Sound, Tensor]:
@@ -122,19 +123,19 @@ def corrected(model: SoundModel, sound: Sound, wanted: Tensor, changed: Tensor) 
     parts = []
     for i in range(0, len(sound), BATCH):
         rows = slice(i, i + BATCH)
-        listen, slope = partial(hear, model, samples=sound.samples[rows]), partial(_slope, model)
-        z = sound.z[rows]
+        part = sound.rows(torch.arange(len(sound))[rows])
+        listen, slope = (lambda z, part=part: hear(model, replace(part, z=z))), partial(_slope, model)
+        z = part.z
         parts.append(close_loop(z, wanted[rows], listen, slope, low[rows], high[rows], radius, tolerance[rows]))
     away = ((wanted - torch.cat([p.heard for p in parts])).abs() / tolerance).nan_to_num(torch.inf)
     metered = wanted.isfinite() & torch.tensor([not c.classes for c in controls], dtype=torch.bool)  # no class is
     off = torch.where(metered, away, 0.0).amax(dim=1) if controls else torch.zeros(len(sound))
-    return Sound(torch.cat([p.z for p in parts]), sound.controls, sound.samples), off
+    return replace(sound, z=torch.cat([p.z for p in parts])), off
 
 
-def hear(model: SoundModel, z: Tensor, samples: Tensor) -> Tensor:
-    """What the meters find in the audio of codes, standardised `[B, C]`; NaN where undefined, and of a class."""
-    clip = model.decode(Sound(z, {}, samples))
-    found = model.measure(clip.audio, samples)
+def hear(model: SoundModel, sound: Sound) -> Tensor:
+    """What the meters find in the audio of latents, standardised `[B, C]`; NaN where undefined, and of a class."""
+    found = model.measure(model.decode(sound).audio, sound.samples)
     return torch.stack([c.standard(found[n]) for n, c in model.controls.items()], dim=1)
 
 

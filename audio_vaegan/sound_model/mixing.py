@@ -65,7 +65,10 @@ def morph(a: Sound, b: Sound, shares: Tensor, controls: Sequence[Control]) -> So
         values[control.name] = torch.where(smooth[:, i], control.value(between), switched)
     timbre = slerp(a.z[:, size:], b.z[:, size:], shares)
     samples = torch.lerp(a.samples.double(), b.samples.double(), shares).round().to(a.samples.dtype)
-    return Sound(torch.cat([standard, timbre], dim=1), values, samples)
+    noise = values.get("noisiness")
+    if noise is not None:
+        noise = noise.masked_fill(torch.where(later[:, 0], b.noise_asked, a.noise_asked), torch.nan)
+    return Sound(torch.cat([standard, timbre], dim=1), values, samples, noise)
 
 
 def transfer(a: Sound, b: Sound, controls: Sequence[Control]) -> Sound:
@@ -79,7 +82,7 @@ def transfer(a: Sound, b: Sound, controls: Sequence[Control]) -> Sound:
     of_b = torch.tensor([envelope_control(c) for c in controls], dtype=torch.bool)
     standard = torch.where(of_b, b.z[:, :size], a.z[:, :size])
     values = {c.name: (b if envelope_control(c) else a).controls[c.name] for c in controls}
-    return Sound(torch.cat([standard, a.z[:, size:]], dim=1), values, b.samples)
+    return Sound(torch.cat([standard, a.z[:, size:]], dim=1), values, b.samples, a.own_noise)
 
 
 def envelope_control(control: Control) -> bool:

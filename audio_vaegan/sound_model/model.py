@@ -1,5 +1,6 @@
 """The Python face: a trained model that samples, encodes, decodes and edits sounds."""
 
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import ModelHubMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,13 +22,13 @@ from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
-from audio_vaegan.models.noise import set_noisiness
-from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder
+from audio_vaegan.models.noise import blurred, set_noisiness
+from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder, packaged
+from audio_vaegan.models.vocoder.saved import FILE, load_vocoder
 from audio_vaegan.sound_model import compressing, drawing, editing, mixing, restoring, scoring
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
-from audio_vaegan.sound_model.pushing import push_model
 from audio_vaegan.sound_model.scoring import Oddness
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 from audio_vaegan.sound_model.threads import one_thread
@@ -34,8 +36,8 @@ from audio_vaegan.sound_model.threads import one_thread
 CLEANER = 1.0  # deviations by which the generator is asked to be less noisy than the sound shall be
 
 
-class SoundModel:
-    """A bundle, ready to make sounds.
+class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
+    """A bundle, ready to make sounds; `push_to_hub("owner/name")` and `save_pretrained` are huggingface_hub's.
 
     >>> model = SoundModel.from_pretrained("quickstart/run")            # doctest: +SKIP
     >>> clip = model.sample(8, pitch=60.0, seed=7)                       # doctest: +SKIP
@@ -64,7 +66,9 @@ class SoundModel:
         self.folder: Path | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO) -> "SoundModel":
+    def from_pretrained(  # type: ignore[override]  # the mixin's would ask the hub for the package's models first
+        cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO
+    ) -> "SoundModel":
         """Open a bundle folder, a run folder that holds one, a model that comes with the package, by its name, or one
         on the hub, by its id `owner/name`, with what `fit-controls` and `directions` wrote beside it. Raises UserError
         in one line if it is not one.
@@ -80,12 +84,17 @@ class SoundModel:
         model.folder = folder
         return model
 
-    def push_to_hub(self, name: str, private: bool = False) -> str:
-        """Upload the bundle that this model was opened from, with its vocoder and card, to the hub id `owner/name`,
-        from where `from_pretrained` takes it. Returns a line with the address."""
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Copy the bundle that this model was opened from, with its card, and the package's vocoder if it uses it."""
         if self.folder is None:
-            raise UserError("a model that was not opened from a bundle cannot be uploaded")
-        return push_model(self.folder, name, private=private)
+            raise UserError("a model that was not opened from a bundle cannot be saved")
+        own = [file for file in self.folder.glob("[!.]*") if file.is_file()]
+        shared = [] if self.folder / FILE in own else [f for f in packaged().values() if self._plays(f)][:1]
+        for file, name in [(f, f.name) for f in own] + [(f, FILE) for f in shared]:
+            shutil.copyfile(file, save_directory / name)
+
+    def _plays(self, vocoder: Path) -> bool:
+        return load_vocoder(vocoder).config == self.recipe.mel
 
     @property
     def encodes(self) -> bool:
@@ -246,7 +255,7 @@ class SoundModel:
     def decode_mel(self, sound: Sound) -> Tensor:
         """Log-mel `[B, n_mels, T]` of latents: the generator's, set to read as the controls say (`Level`)."""
         parts = []
-        count = len(self.controls)
+        count, in_audio = len(self.controls), sound.noise_asked.to(self.device)
         for i in range(0, len(sound), BATCH):
             z = sound.z[i : i + BATCH].to(self.device)
             controls = z[:, :count]
@@ -254,7 +263,8 @@ class SoundModel:
             given = asked.clone()
             if "noisiness" in self.controls:  # what lacks can be added in the audio, more easily than taken away
                 k, low = [*self.controls].index("noisiness"), self.controls["noisiness"].standard_range[0]
-                given[:, k] = (asked[:, k] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, k])
+                cleaner = (asked[:, k] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, k])
+                given[:, k] = torch.where(in_audio[i : i + BATCH], cleaner, asked[:, k])
             with torch.no_grad():
                 mel = self.vaegan.generator(z[:, count:], given, defined)
             parts.append(self.vaegan.denormalise(self.level.set(mel, asked, defined)))
@@ -273,20 +283,25 @@ class SoundModel:
         within = torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1)
         audio = self._with_noise(audio * within, sound) * within
         audio = audio.clamp(-1, 1) if limit else audio
-        return Clip(audio, self.sample_rate, sound.z, sound.controls, mel.cpu(), seed)
+        return Clip(audio, self.sample_rate, sound.z, sound.controls, mel.cpu(), seed, sound.own_noise)
 
     def _with_noise(self, audio: Tensor, sound: Sound) -> Tensor:
-        """Audio `[B, samples]` of latents, as noisy as their coordinates say. The signs of a code name its noise, so
-        that no rounding changes it."""
-        names = [*self.controls]
+        """Audio `[B, samples]` of latents, as noisy as their coordinates say, where that was asked. Where a mel cannot
+        tell harmonics apart, their phases do not agree, and a tone comes as noise: there, what is too much is taken
+        away anyway. The signs of a code name its noise, so that no rounding changes it."""
+        names, asked = [*self.controls], sound.noise_asked
         if "noisiness" not in names:
             return audio
         values = {n: self.controls[n].value(sound.z[:, names.index(n)]) for n in ("noisiness", "pitch") if n in names}
         pitch = values.get("pitch", torch.full((len(audio),), torch.nan))
+        set_here = asked | blurred(pitch, self.recipe.mel)
+        if not set_here.any():
+            return audio
+        noise = values["noisiness"].masked_fill(~set_here, torch.nan)
         signs = sound.z[:, len(names) :] > 0
         seeds = (signs * (torch.arange(1, signs.shape[1] + 1) * 2654435761 % 2**31)).sum(dim=1)
-        rows = zip(*(v.split(BATCH) for v in (audio, values["noisiness"], pitch, seeds, sound.samples)), strict=True)
-        return torch.cat([set_noisiness(a, self.cpu_mel, n, p, s, k) for a, n, p, s, k in rows])
+        rows = zip(*(v.split(BATCH) for v in (audio, noise, pitch, seeds, sound.samples, asked)), strict=True)
+        return torch.cat([set_noisiness(a, self.cpu_mel, *others) for a, *others in rows])
 
     def edit(
         self,
@@ -350,7 +365,7 @@ class SoundModel:
         named = {name: values[name].float() for name in self.controls}
         stacked = torch.stack([*named.values()], dim=1) if named else timbre.new_zeros(len(timbre), 0)
         standard = self.vaegan.standardise(stacked)
-        return Sound(torch.cat([standard, timbre], dim=1), named, samples)
+        return Sound(torch.cat([standard, timbre], dim=1), named, samples, named.get("noisiness"))
 
     def control(self, name: str) -> Control:
         """A named control. Raises UserError that names the ones there are."""

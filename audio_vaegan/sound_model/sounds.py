@@ -7,17 +7,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+SAME_NOISE = 1e-3  # dB: what rounding makes of a change and its opposite
+
 
 @dataclass(frozen=True)
 class Sound:
     """Latents `z` `[B, C + D]` (standardised controls, then timbre code), with the controls in their units.
 
-    `controls[name]` is `[B]`, NaN where undefined; `samples` `[B]` is how much of each clip sounds.
+    `controls[name]` is `[B]`, NaN where undefined; `samples` `[B]` is how much of each clip sounds. A sound is as noisy
+    as the generator makes it while its noisiness is `own_noise` `[B]` (dB; None: whatever it is); any other was asked
+    for, and is set in the audio.
     """
 
     z: Tensor
     controls: dict[str, Tensor]
     samples: Tensor
+    own_noise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.z)
@@ -25,7 +30,16 @@ class Sound:
     def rows(self, index: NDArray[np.int64] | Tensor) -> "Sound":
         """Some of the sounds."""
         i = torch.as_tensor(index)
-        return Sound(self.z[i], {n: v[i] for n, v in self.controls.items()}, self.samples[i])
+        own = None if self.own_noise is None else self.own_noise[i]
+        return Sound(self.z[i], {n: v[i] for n, v in self.controls.items()}, self.samples[i], own)
+
+    @property
+    def noise_asked(self) -> Tensor:
+        """Whether the noisiness of each was asked for, `[B]`."""
+        value = self.controls.get("noisiness")
+        if value is None or self.own_noise is None:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return value.isfinite() & ~((value - self.own_noise).abs() < SAME_NOISE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,11 @@ class Clip:
     controls: dict[str, Tensor]
     mel: Tensor  # log-mel [B, n_mels, T]
     seed: int | None = None
+    own_noise: Tensor | None = None  # see Sound
+
+    def sound(self, samples: Tensor) -> Sound:
+        """Its latents, of which `samples` `[B]` sound."""
+        return Sound(self.z, self.controls, samples, self.own_noise)
 
 
 @dataclass(frozen=True)

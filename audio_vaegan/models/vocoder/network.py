@@ -1,5 +1,5 @@
 """The vocoder that is trained here: mel -> ConvNeXt frames -> magnitude and frequency -> locked phases -> ISTFT, and
-when it is used, twice more through the STFT, to correct what the mel of the result still lacks.
+when it is used, once more through the STFT, to correct what the mel of the result still lacks.
 
 A network that works frame by frame and writes phases directly (Vocos, Siuzdak 2023) repeats the same frame for a steady
 tone, so that its output has the period of the hop, whatever the pitch. This one writes what does follow from the mel,
@@ -21,8 +21,7 @@ from audio_vaegan.models.vocoder.phase import bin_advance, lock_phases, nearest_
 
 LOUDEST = 6.0  # most nats by which a bin may exceed its start
 LEAST = 1e-4  # of a frame's mean magnitude: where a bin starts that the pseudo-inverse leaves empty
-CORRECTIONS = 2
-RELAXATION = 1.8  # above 1: corrections overshoot, and settle sooner
+RELAXATION = 1.2  # above 1: the correction overshoots
 GAINS = (1e-3, 30.0)  # least and most by which a band is corrected
 
 
@@ -32,6 +31,12 @@ class Synthesis(NamedTuple):
 
     audio: Tensor
     advance: Tensor
+
+
+def gate(mel: Tensor, floor: float) -> Tensor:
+    """What a linear mel is multiplied by: 0 at its floor, where all that is known is that there is no more, 1 from a
+    twentieth above it on; between, a straight line, so that rounding decides nothing."""
+    return ((mel / floor - 1.0001) * 20).clamp(0, 1)
 
 
 class VocoderNetwork(nn.Module):
@@ -76,7 +81,7 @@ class VocoderNetwork(nn.Module):
         self.register_buffer("turn", math.pi * (torch.arange(bins) % 2), persistent=False)
 
     def forward(self, log_mel: Tensor, samples: int) -> Synthesis:
-        """What training sees: the audio before any correction, so that the network cannot leave its work to that."""
+        """What training sees: the audio before the correction, so that the network cannot leave its work to that."""
         spectrum, advance, _ = self._write(log_mel)
         return Synthesis(inverse_stft(spectrum, self.window, self.config, samples), advance)
 
@@ -86,7 +91,7 @@ class VocoderNetwork(nn.Module):
         return self._corrected(spectrum, mel, samples)
 
     def _write(self, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The complex spectrum, the advance of its phases, and the mel without its floor, all `[B, T, ...]`."""
+        """The complex spectrum, the advance of its phases, and the gated mel, all `[B, T, ...]`."""
         x = self.norm(self.enter(self._scaled(log_mel)).transpose(1, 2))
         for block in self.blocks:
             x = block(x)
@@ -96,7 +101,8 @@ class VocoderNetwork(nn.Module):
     @torch.autocast("cpu", enabled=False)
     def _spectrum(self, written: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         louder, advance, offset = written.float().chunk(3, dim=-1)
-        mel = (self.mel.expand(log_mel.float()) - 1.0001 * self.config.floor).clamp_min(0).transpose(1, 2)
+        mel = self.mel.expand(log_mel.float()).transpose(1, 2)
+        mel = mel * gate(mel, self.config.floor)
         magnitude = self._start(mel) * (math.exp(LOUDEST) * torch.sigmoid(louder - LOUDEST))
         advance = 3 * advance
         peaks = nearest_peaks(magnitude.detach(), self.radius)
@@ -110,7 +116,7 @@ class VocoderNetwork(nn.Module):
         return (nats - math.log(self.config.floor) / self.config.power) / 4 - 1
 
     def _start(self, mel: Tensor) -> Tensor:
-        """Magnitudes `[B, T, n_fft / 2 + 1]` of a mel without its floor `[B, T, n_mels]`, by the pseudo-inverse of the
+        """Magnitudes `[B, T, n_fft / 2 + 1]` of a gated mel `[B, T, n_mels]`, by the pseudo-inverse of the
         mel basis (as FreeV, Lv et al. 2024); above the highest band, as loud as that. Zero where the mel is."""
         power, level = self.config.power, mel / self.width
         start = (mel @ self.pseudo_inverse).clamp_min(0) + LEAST**power * level.mean(dim=-1, keepdim=True)
@@ -119,15 +125,15 @@ class VocoderNetwork(nn.Module):
 
     @torch.no_grad()
     def _corrected(self, spectrum: Tensor, mel: Tensor, samples: int) -> Tensor:
-        """Audio of a spectrum `[B, T, n_fft / 2 + 1]` for a mel without its floor `[B, T, n_mels]`.
+        """Audio of a spectrum `[B, T, n_fft / 2 + 1]` for a gated mel `[B, T, n_mels]`.
 
         Frames that overlap change each other, so that the mel of the result is not the wanted one. Each bin of the
-        result is raised or lowered by the geometric mean of what its bands lack, and again.
+        result is raised or lowered by the geometric mean of what its bands lack.
         """
         c = self.config
         whole = c.hop_length * (mel.shape[1] - (c.padding == "center"))
         sounds = (mel.amax(dim=-1, keepdim=True) > 0).float()
-        for _ in range(CORRECTIONS if whole > c.n_fft else 0):
+        if whole > c.n_fft:
             spectrum = self.mel.spectrum(inverse_stft(spectrum, self.window, c, whole)).transpose(1, 2)
             square = torch.view_as_real(spectrum).square()
             found = square[..., 0].add_(square[..., 1])  # a third of the time that abs takes

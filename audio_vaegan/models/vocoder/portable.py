@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audio_vaegan.models.vocoder.network import CORRECTIONS, GAINS, LEAST, LOUDEST, RELAXATION, VocoderNetwork
+from audio_vaegan.models.vocoder.network import GAINS, LEAST, LOUDEST, RELAXATION, VocoderNetwork, gate
 from audio_vaegan.models.vocoder.phase import wrap
 
 
@@ -45,7 +45,8 @@ class PortableVocoder(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         net, c = self.network, self.network.config
-        mel = (net.mel.expand(log_mel) - 1.0001 * c.floor).clamp_min(0).transpose(1, 2)
+        mel = net.mel.expand(log_mel).transpose(1, 2)
+        mel = mel * gate(mel, c.floor)
         x = net.norm(net.enter(net._scaled(log_mel)).transpose(1, 2))
         for block in net.blocks:
             x = block(x)
@@ -56,12 +57,11 @@ class PortableVocoder(nn.Module):
         phase = self._locked(3 * advance + net.centre, magnitude) + offset + net.turn
         real, imaginary = magnitude * phase.cos(), magnitude * phase.sin()
         sounds = (mel.amax(dim=-1, keepdim=True) > 0).float()
-        for _ in range(CORRECTIONS):
-            real, imaginary = self._spectrum(self._audio(real, imaginary))
-            found = (real.square() + imaginary.square()).sqrt()
-            lacks = mel / (found @ net.mel.basis).clamp_min(c.floor)
-            gains = ((lacks.clamp(*GAINS).log() * RELAXATION) @ net.spread).exp() * sounds
-            real, imaginary = real * gains, imaginary * gains
+        real, imaginary = self._spectrum(self._audio(real, imaginary))
+        found = (real.square() + imaginary.square()).sqrt()
+        lacks = mel / (found @ net.mel.basis).clamp_min(c.floor)
+        gains = ((lacks.clamp(*GAINS).log() * RELAXATION) @ net.spread).exp() * sounds
+        real, imaginary = real * gains, imaginary * gains
         return self._audio(real, imaginary)
 
     def _audio(self, real: Tensor, imaginary: Tensor) -> Tensor:
