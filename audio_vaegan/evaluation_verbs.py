@@ -39,6 +39,7 @@ def add(verb: Verb) -> None:
     )
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare")
     _amounts(p)
+    p.add_argument("--truncation", type=float, default=1.0, help="of the samples: less is safer and less varied")
     p.add_argument("--judge", type=Path, help="folder made by train-judge (default: STORE.judge, trained if not there)")
     p.add_argument(
         "--embedding",
@@ -134,6 +135,8 @@ def train_judge(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
+    from dataclasses import fields
+
     from audio_vaegan.data.store import Store
     from audio_vaegan.evaluation.assess import Options, assess
     from audio_vaegan.evaluation.bias import describe as describe_bias
@@ -144,7 +147,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from audio_vaegan.evaluation.methods import table as methods_table
     from audio_vaegan.evaluation.set_table import table as sets_table
 
-    names = ("clips", "samples", "sounds", "controls", "methods", "identity", "judge", "embedding", "vocoder")
+    names = [field.name for field in fields(Options)]
     options, store = Options(**{name: getattr(args, name) for name in names}), Store(args.store)
     if (args.model is None) == (args.compare is None):
         raise UserError("evaluate: give a MODEL, or --compare RUN_A RUN_B, and not both")

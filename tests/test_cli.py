@@ -56,6 +56,7 @@ def test_help_needs_no_torch():
         (["prepare", "FILE", "--recipe", "RECIPE", "--out", "x", "--mel", "hifigan"], "no mel preset 'hifigan'"),
         (["evaluate", "RUN", "--store", "nowhere", "--out", "x"], "nowhere: not a store"),
         (["evaluate", "RUN", "--store", "STORE", "--out", "x", "--samples", "0"], "at least 1"),
+        (["evaluate", "RUN", "--store", "STORE", "--out", "x", "--truncation", "3"], "0 ... 2"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_two(tmp_path, tiny_run, tiny_store, tiny_recipe, mistake, words, says):

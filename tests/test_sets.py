@@ -14,7 +14,7 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation import sets
 from audio_vaegan.evaluation.distances import loudness_error, mel_l1, onset_error, pair_distances
 from audio_vaegan.evaluation.novelty import duplicate_share, novelty, store_prints
-from audio_vaegan.evaluation.rungs import TooFew, choose
+from audio_vaegan.evaluation.rungs import TooFew, choose, samples
 from audio_vaegan.evaluation.set_table import show, table
 from audio_vaegan.evaluation.sets import measure_sets
 from audio_vaegan.evaluation.side_by_side import side_by_side
@@ -170,6 +170,12 @@ def test_a_second_measurement_gives_the_same_digits(measured, many, judge, tiny_
     again, draws, _ = measure_sets(SoundModel.from_pretrained(tiny_run), many, judge, most=24, say=lambda line: None)
     assert json.dumps(again) == json.dumps(measured[0])
     assert all((draws[k] == v).all() for k, v in measured[1].items())
+
+
+def test_samples_are_truncated_as_asked(tiny_run):
+    model, asked = SoundModel.from_pretrained(tiny_run), np.array([60.0, 60.0])
+    ((usual, _),), ((alike, _),) = (list(samples(model, asked, truncation)) for truncation in (1.0, 0.0))
+    assert torch.equal(alike[0], alike[1]) and not torch.equal(usual[0], usual[1])
 
 
 def test_another_embedding_takes_the_place_of_the_judges(measured, many, judge, tiny_run):

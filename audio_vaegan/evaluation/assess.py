@@ -50,6 +50,7 @@ class Options:
     sounds: int = SOUNDS  # in each of the sets
     controls: bool = False
     methods: bool = False
+    truncation: float = 1.0  # of the samples
     identity: str | None = None
     judge: Path | None = None
     embedding: str | None = None
@@ -60,6 +61,8 @@ class Options:
             raise UserError("--samples and --clips must be at least 1")
         if self.sounds < FEWEST:
             raise UserError(f"--sounds must be at least {FEWEST}")
+        if not 0 <= self.truncation <= 2:
+            raise UserError("--truncation must lie in 0 ... 2")
         if self.methods and not self.controls:
             raise UserError("--methods goes with --controls")
 
@@ -82,7 +85,7 @@ def assess(
         say(f"no sets are compared: {e}")
         judge = None
     records = read_metrics(path)
-    figures, measured = evaluate(model, store, options.clips, options.samples, say)
+    figures, measured = evaluate(model, store, options.clips, options.samples, options.truncation, say)
     draws, sets_picture = pitch_draws(measured), b""
     figures |= {"asked": options.to_json(), "version": __version__, "fitted": _fitted(model)}
     figures["judge"] = judge.about["hash"] if judge else None
@@ -90,7 +93,9 @@ def assess(
     figures["trained"] = {"objective": recipe.objective, "routing": recipe.routing, "controls": list(model.controls)}
     figures["trained"] |= {k: v for k, v in model.bundle.about.items() if k != "store"}
     if judge is not None:
-        figures["sets"], own, sets_picture = measure_sets(model, store, judge, embedding, options.sounds, say)
+        figures["sets"], own, sets_picture = measure_sets(
+            model, store, judge, embedding, options.sounds, options.truncation, say
+        )
         draws |= own
     figures["health"] = training_health(model, store, records)
     figures["bias"] = bias(balance_of_store(store, "train" if len(store.split("train")) else None), None)

@@ -40,6 +40,7 @@ def evaluate(
     store: Store,
     clips: int | None = None,
     samples: int = 128,
+    truncation: float = 1.0,
     say: Callable[[str], None] = print,
     workers: int = 2,
 ) -> tuple[dict[str, Any], dict[str, list[Measured]]]:
@@ -69,7 +70,7 @@ def evaluate(
         figures |= {"samples": None, "samples_by": {}, "prior": model.prior_title}
         if "pitch" in model.controls:
             say(f"judging {samples} samples ...")
-            lines = [_judge_samples(model, judge, samples, closed_loop=loop) for loop in (False, True)]
+            lines = [_judge_samples(model, judge, samples, truncation, closed_loop=loop) for loop in (False, True)]
             measured["samples"] = lines
             figures["samples"] = _score(lines[0]).to_json()
             figures["samples_by"] = {m.name: _score(m).to_json() for line in lines for m in (line, *_by_range(line))}
@@ -160,11 +161,13 @@ def _agreement(
     return {"meter": "swift-f0", "clips": int(both.sum()), "within_50_cents": share}
 
 
-def _judge_samples(model: SoundModel, judge: Judge, count: int, closed_loop: bool = False) -> Measured:
+def _judge_samples(
+    model: SoundModel, judge: Judge, count: int, truncation: float = 1.0, closed_loop: bool = False
+) -> Measured:
     """Samples at pitches spread evenly over the trained range."""
     control = model.controls["pitch"]
     asked = np.linspace(control.low, control.high, count)
-    clip = model.sample(count, pitch=asked, seed=0, closed_loop=closed_loop)
+    clip = model.sample(count, pitch=asked, seed=0, truncation=truncation, closed_loop=closed_loop)
     found = judge.measure(clip.audio.numpy(), model.sample_rate)
     name = "sampled, closed loop" if closed_loop else "sampled"
     return Measured(name, asked, found, [str(i) for i in range(count)], np.ones(count, dtype=bool))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,9 +98,10 @@ def reconstructions(model: SoundModel, store: Store, rows: Rows) -> Batches:
         yield model.decode(held.sound).audio, held.audio
 
 
-def samples(model: SoundModel, asked: NDArray[np.float64]) -> Batches:
+def samples(model: SoundModel, asked: NDArray[np.float64], truncation: float = 1.0) -> Batches:
     """Sounds from the model's prior, at the pitches of real ones, or the nearest in the trained range. In the place of
     a sound without a pitch, what the prior gives without being asked (N(0, I) gives it some pitch)."""
+    how: dict[str, Any] = {"seed": 0, "truncation": truncation}
     for i in range(0, len(asked), BATCH):
         items = np.arange(i, min(i + BATCH, len(asked)))
         known = np.isfinite(asked[items]) & ("pitch" in model.controls)
@@ -107,9 +109,9 @@ def samples(model: SoundModel, asked: NDArray[np.float64]) -> Batches:
         if known.any():
             control = model.controls["pitch"]
             pitch = asked[items[known]].clip(control.low, control.high)
-            given = model.sample(int(known.sum()), items=items[known].tolist(), seed=0, pitch=pitch)
+            given = model.sample(int(known.sum()), items=items[known].tolist(), pitch=pitch, **how)
             audio[torch.from_numpy(known)] = given.audio
         if not known.all():
-            free = model.sample(int((~known).sum()), items=items[~known].tolist(), seed=0)
+            free = model.sample(int((~known).sum()), items=items[~known].tolist(), **how)
             audio[torch.from_numpy(~known)] = free.audio
         yield audio, None

@@ -66,13 +66,14 @@ def measure_sets(
     judge: TrainedJudge,
     embedding: Embedding | None = None,
     most: int = SOUNDS,
+    truncation: float = 1.0,
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Any], Draws, bytes]:
     """The figures of the four rungs as JSON, what their intervals were taken from, `rung/figure` -> `[R]`, and a
     picture: KAD, and the sounds in the plane of the first two principal components of the reference.
 
     `embedding` takes the place of the judge's features in KAD, FAD, precision and the like; pitch is always the
-    judge's. At most `most` sounds a set.
+    judge's. At most `most` sounds a set; `truncation` is the samples'.
     """
     chosen = choose(store, most)
     reference, other, held = chosen.reference, chosen.other, chosen.held
@@ -94,7 +95,7 @@ def measure_sets(
         heard[name] = ears.hear(name, make(held), column[held], groups[held])
     asked = column[other if len(other) else reference]  # as independent of the reference as real ones are
     asked = asked if "pitch" in model.controls else np.full(len(reference), np.nan)
-    heard[SAMPLED] = ears.hear(SAMPLED, samples(model, asked), asked, -1 - np.arange(len(asked)))
+    heard[SAMPLED] = ears.hear(SAMPLED, samples(model, asked, truncation), asked, -1 - np.arange(len(asked)))
     there = {k: h for k, h in heard.items() if h is not None}
     figures, draws = _figures(dict(there), store, ears, judge, chosen)
     plane = PCA(2, svd_solver="covariance_eigh").fit(there["reference"].features)
