@@ -97,7 +97,7 @@ def test_an_untouched_edit_is_the_plain_sound_to_the_byte(client, model):
 
 
 def test_a_quiet_sound_stays_quiet(client, model):
-    shown = Shown(model, client.predict(5, 1.0, api_name="/sample"))
+    shown = Shown(model, client.predict(8, 1.0, api_name="/sample"))
     low = model.controls["loudness"].low + 4
     file, *_ = shown.edit(client, model, loudness=low - shown.controls["loudness"])
     found = measure(torch.from_numpy(clip(file))[None], RATE)

@@ -41,14 +41,15 @@ def test_a_gap_is_filled_and_every_other_sample_is_as_it_was(model, notes):
     assert float(ends.max()) < 2  # no click where it begins or ends
 
 
-@pytest.mark.parametrize("damage", [d for d in DAMAGES if "100 ms" not in d.name], ids=lambda d: d.name)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.name)
 def test_what_is_missing_comes_nearer_than_by_the_plain_way(model, notes, damage):
-    """On the mean of eight notes; README has the figures of more."""
+    """On the mean of eight notes; README has the figures of more. A gap comes nearer than as it is: straight lines fill
+    those of steady notes as well."""
     harmed = damage.harm(notes, RATE)
     plain, _ = restore(model, harmed, **damage.told, fill=False)
     made, _ = restore(model, harmed, **damage.told, known={"pitch": 60.0})
-    far, near = (spectral_distance(x, notes, RATE, damage).mean() for x in (plain, made))
-    assert near < far
+    far, near, left = (spectral_distance(x, notes, RATE, damage).mean() for x in (plain, made, harmed))
+    assert near < (0.8 * left if "gap" in damage.name else far)
     if damage.hertz[0]:
         below = torch.fft.rfftfreq(notes.shape[1], 1 / RATE) < 0.94 * damage.told["bandwidth"]
         known, kept = (torch.fft.rfft(x)[:, below] for x in (harmed, made))
