@@ -75,6 +75,18 @@ def test_both_meters_measure_a_tone(midi):
     assert pyin(x, RATE) == pytest.approx(midi, abs=0.15)  # its grid is a tenth of a semitone
 
 
+@pytest.mark.parametrize("samples", [8.5, 11.5, 15.5])
+def test_a_bright_tone_whose_period_ends_between_two_samples_is_not_taken_for_an_octave_below(samples):
+    f = RATE / samples
+    k = np.arange(1, int(7600 / f) + 1)
+    parts = np.sin(2 * np.pi * np.outer(np.arange(RATE) / RATE, f * k) + k**2)
+    midi = float(hz_to_midi(torch.tensor(f)))
+    saw, alike = ((0.1 * p).sum(axis=1).astype(np.float32) for p in (parts / k, parts))
+    assert pyin(alike, RATE) == pytest.approx(midi, abs=0.15)
+    assert pyin(saw, RATE) == pytest.approx(midi, abs=0.15)
+    assert float(yin(torch.from_numpy(saw)[None], RATE).midi) == pytest.approx(midi, abs=0.05)
+
+
 def test_a_missing_fundamental_is_heard():
     t = np.arange(RATE) / RATE
     x = sum(np.sin(2 * np.pi * 200 * k * t) for k in (2, 3, 4, 5)).astype(np.float32) * 0.1

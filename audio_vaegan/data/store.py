@@ -25,7 +25,7 @@ from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_json, sha256_file
 
-VERSION = 4  # 3: brightness is relative to 440 Hz; 4: noisiness ends at -30 dB
+VERSION = 5  # 3: brightness is relative to 440 Hz; 4: noisiness ends at -30 dB; 5: pitch from dips between samples
 BAD_HEADER = (SyntaxError, tokenize.TokenError, RecursionError, MemoryError)  # NumPy reads an array's header as Python
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, OSError, EOFError, pa.ArrowException, *BAD_HEADER)
 SPLITS = ("train", "test_instrument", "test_note")

@@ -4,6 +4,8 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+FINEST = 32000  # Hz: 17 lags, not 8, in a period of the highest C of a piano
+
 
 def sounding_middle(audio: NDArray[np.float32], sample_rate: int, seconds: float = 0.5) -> NDArray[np.float32]:
     """At most `seconds` from the middle of what sounds: frames of 16 ms within 40 dB of the loudest, attack skipped."""
@@ -32,16 +34,22 @@ def pyin(audio: NDArray[np.float32], sample_rate: int, f_min: float = 32.0, f_ma
     """Pitch of one clip by probabilistic YIN (Mauch & Dixon 2014; librosa): median over the voiced frames of the
     sounding middle, in MIDI semitones. NaN where fewer than a third of the frames are voiced.
 
-    Searched from `f_min` to `f_max`, by default a quarter of the sample rate (4 kHz at 16 kHz).
+    Searched from `f_min` to `f_max`, by default a quarter of the sample rate (4 kHz at 16 kHz). Heard at FINEST Hz or
+    more: pYIN takes the depth of a dip at whole lags, and a bright tone whose period ends between two samples differs
+    so much from itself there that it is taken for an octave below, or two.
     """
     middle = sounding_middle(audio, sample_rate)
     if not np.any(middle):
         return float("nan")
+    f_max = f_max or sample_rate / 4
+    if sample_rate < FINEST:
+        middle = librosa.resample(middle, orig_sr=sample_rate, target_sr=FINEST)
+        sample_rate = FINEST
     window = 1 << int(np.ceil(np.log2(3.8 * sample_rate / f_min)))
     f0, voiced, _ = librosa.pyin(
         middle,
         fmin=f_min,
-        fmax=f_max or sample_rate / 4,
+        fmax=f_max,
         sr=sample_rate,
         frame_length=window,
         hop_length=window // 4,

@@ -15,6 +15,7 @@ from audio_vaegan.descriptors.spectrum import fft_size
 
 TAPS = 44  # lags either side that interpolate the correlation; the shortest span measured, 48 lags, has as many
 F_MIN = 32.0  # Hz
+SHORT = 64  # lags: the depth of dips among these is read between samples; half a sample is little of a longer period
 STEPS = 8  # fractional lags a sample
 
 
@@ -62,7 +63,11 @@ def find_periods(
     normalised = pad(difference[..., 1:] / mean, (1, 0), value=1.0)  # eq. 8
 
     middle = normalised[..., 1:-1]
-    dip = (middle < threshold) & (middle <= normalised[..., 2:]) & (middle < normalised[..., :-2])
+    dip = (middle <= normalised[..., 2:]) & (middle < normalised[..., :-2])
+    a, b, c = (normalised[..., k : SHORT + k] for k in range(3))
+    lower = (a - c).square() / (8 * (a - 2 * b + c)).clamp_min(1e-12)  # step 5: the vertex of a parabola
+    middle[..., :SHORT] = (b - lower * dip[..., :SHORT]).clamp_min(0)
+    dip &= middle < threshold
     # The first dip, where there is one (the lower the earlier), or else the lowest value.
     choice = torch.where(dip, lags[:-1] - 1e6, middle)
     lag = choice[..., lag_min - 1 :].argmin(-1) + lag_min
