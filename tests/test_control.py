@@ -89,6 +89,20 @@ def test_truncation_and_single_draws(prior):
     np.testing.assert_allclose(whole[7:8], alone, rtol=1e-12, equal_nan=True)
 
 
+def test_below_one_truncation_leaves_out_what_is_rare_among_what_is_asked():
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((400, 6))
+    z[::20] = 0.3 * z[::20] + rng.choice([-9.0, 9.0], (20, 6))  # one in twenty lies apart, in a corner of its own
+    fitted = fit_prior(z, 2)
+
+    def rare(truncation, asked=np.nan):
+        made = draw(fitted, 2000, np.stack([np.full(2000, asked), np.full(2000, np.nan)], axis=1), truncation)
+        return (np.abs(made[:, 2:]) > 5).all(axis=1).mean()
+
+    assert rare(1.0) == pytest.approx(0.05, abs=0.02) and rare(0.94) == 0
+    assert rare(0.94, asked=9.0) == 1  # there all are of that kind
+
+
 def test_a_class_that_is_asked_brings_codes_of_that_class_alone():
     rng = np.random.default_rng(2)
     kind = rng.integers(0, 3, 300)

@@ -7,6 +7,7 @@ estimation: Ghosh et al. 2020) stays where the generator was trained.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 Floats = NDArray[np.floating[Any]]
-KERNELS = 1500  # codes that a prior keeps
+KERNELS = 3000  # codes that a prior keeps
+NARROW = 0.3  # of the deviation that nearest neighbours have from each other, that of a kernel
+CROWD = 5  # the neighbour whose distance says how rare a code is
 WIDEST = 0.95  # of the codes' own variance, in any direction: the most that a kernel takes
 POINT = 1e-4  # variance of a class in its kernel
 LEAST = 40  # codes to fit a prior to
@@ -39,8 +42,9 @@ class Prior:
         """Codes `[N, Z]` of the mixture given controls `asked` `[N, C]` (standardised; NaN: to be drawn, too).
 
         `normal` `[N, Z]` and `even` `[N, 1 + C]` in [0, 1) are the random numbers; `truncation` scales the deviation
-        from the mean of all that is as asked (Karras et al. 2019, appendix B). A control that is drawn may come out
-        undefined (NaN), as often as in the data.
+        from the mean of all that is as asked (Karras et al. 2019, appendix B), and below 1 it is the share of what is
+        as asked that is drawn from: codes with few others near them are left out (DeVries et al. 2020, "Instance
+        selection for GANs"). A control that is drawn may come out undefined (NaN), as often as in the data.
         """
         out = np.empty((len(asked), self.mean.shape[1]))
         given = np.isfinite(asked)
@@ -62,6 +66,14 @@ class Prior:
                 away = cdist(z[rows][:, pattern] @ root, self.mean[kinds == kind][:, pattern] @ root).min(axis=1)
                 nearest[rows] = np.minimum(nearest[rows], away / np.sqrt(z.shape[1]))
         return nearest
+
+    @cached_property
+    def _crowded(self) -> NDArray[np.int64]:
+        """The components `[K]`, first the one that has its CROWD nearest ones nearest, in deviations of each
+        coordinate."""
+        scaled = self.mean / self.mean.std(axis=0).clip(1e-9)
+        away = np.partition(cdist(scaled, scaled), min(CROWD, len(scaled) - 1), axis=1)
+        return np.argsort(away[:, min(CROWD, len(scaled) - 1)], kind="stable")
 
     def _kinds(self) -> NDArray[np.int64]:
         """Which covariance a component has `[K]`."""
@@ -87,7 +99,13 @@ class Prior:
                 log[:, mine] += -0.5 * square - 0.5 * np.linalg.slogdet(inner)[1]
         share = np.exp(log - log.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
-        which = np.minimum((share.cumsum(axis=1) < even[:, :1]).sum(axis=1), len(self.weight) - 1)
+        drawn = share
+        if truncation < 1:
+            ordered = share[:, self._crowded]
+            drawn = np.zeros_like(share)
+            drawn[:, self._crowded] = ordered * (ordered.cumsum(axis=1) - ordered <= truncation)
+            drawn /= drawn.sum(axis=1, keepdims=True)
+        which = np.minimum((drawn.cumsum(axis=1) < even[:, :1]).sum(axis=1), len(self.weight) - 1)
         out = np.empty((len(normal), self.mean.shape[1]))
         out[:, known] = asked[:, known]
         for kind in np.unique(kinds[which]):
@@ -112,7 +130,7 @@ class Prior:
 
 def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     """The density of codes `[N, Z]` whose first `controls` coordinates may be NaN (undefined): a Gaussian kernel on
-    each of at most KERNELS of them, as wide as nearest neighbours are apart.
+    each of at most KERNELS of them, NARROW times as wide as nearest neighbours are apart.
 
     Kernels stand nearer to the mean than their codes, so that the mixture has mean and covariance of the codes (West
     1993, "Approximating posterior distributions by mixtures", section 2.2, here in each direction by its own share):
@@ -133,7 +151,7 @@ def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     root, back = (axes * size**power @ axes.T for power in (0.5, -0.5))
     between = full[_nearest(full @ back, kind)] - full
     share, turn = np.linalg.eigh(back @ (between.T @ between / (2 * len(full))) @ back)
-    share = share.clip(1e-3, WIDEST)
+    share = (NARROW**2 * share).clip(1e-3, WIDEST)
     shrink = root @ (turn * np.sqrt(1 - share) @ turn.T) @ back
     mean = np.array(whole, dtype=np.float64)
     covariance = POINT * np.eye(z.shape[1])
