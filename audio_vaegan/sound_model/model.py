@@ -22,18 +22,15 @@ from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
-from audio_vaegan.models.noise import blurred, set_noisiness
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder, packaged
 from audio_vaegan.models.vocoder.saved import FILE, load_vocoder
-from audio_vaegan.sound_model import compressing, drawing, editing, mixing, restoring, scoring
+from audio_vaegan.sound_model import compressing, decoding, drawing, editing, mixing, restoring, scoring
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
 from audio_vaegan.sound_model.scoring import Oddness
 from audio_vaegan.sound_model.sounds import Clip, Edited, Sound
 from audio_vaegan.sound_model.threads import one_thread
-
-CLEANER = 1.0  # deviations by which the generator is asked to be less noisy than the sound shall be
 
 
 class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
@@ -254,21 +251,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
 
     def decode_mel(self, sound: Sound) -> Tensor:
         """Log-mel `[B, n_mels, T]` of latents: the generator's, set to read as the controls say (`Level`)."""
-        parts = []
-        count, in_audio = len(self.controls), sound.noise_asked.to(self.device)
-        for i in range(0, len(sound), BATCH):
-            z = sound.z[i : i + BATCH].to(self.device)
-            controls = z[:, :count]
-            asked, defined = controls.nan_to_num(0.0), ~controls.isnan()
-            given = asked.clone()
-            if "noisiness" in self.controls:  # what lacks can be added in the audio, more easily than taken away
-                k, low = [*self.controls].index("noisiness"), self.controls["noisiness"].standard_range[0]
-                cleaner = (asked[:, k] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, k])
-                given[:, k] = torch.where(in_audio[i : i + BATCH], cleaner, asked[:, k])
-            with torch.no_grad():
-                mel = self.vaegan.generator(z[:, count:], given, defined)
-            parts.append(self.vaegan.denormalise(self.level.set(mel, asked, defined)))
-        return torch.cat(parts)
+        return decoding.mel_of(self, sound)
 
     def vocode(self, log_mel: Tensor, limit: bool = True) -> Tensor:
         """Log-mel `[B, n_mels, T]` -> audio `[B, clip_samples]`, limited to [-1, 1] unless another gain comes after."""
@@ -278,30 +261,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
 
     def decode(self, sound: Sound, seed: int | None = None, limit: bool = True) -> Clip:
         """Audio of latents; a sound that was shorter than the clip ends where it ended."""
-        mel = self.decode_mel(sound)
-        audio = self.vocode(mel, limit=False)
-        within = torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1)
-        audio = self._with_noise(audio * within, sound) * within
-        audio = audio.clamp(-1, 1) if limit else audio
-        return Clip(audio, self.sample_rate, sound.z, sound.controls, mel.cpu(), seed, sound.own_noise)
-
-    def _with_noise(self, audio: Tensor, sound: Sound) -> Tensor:
-        """Audio `[B, samples]` of latents, as noisy as their coordinates say, where that was asked. Where a mel cannot
-        tell harmonics apart, their phases do not agree, and a tone comes as noise: there, what is too much is taken
-        away anyway. The signs of a code name its noise, so that no rounding changes it."""
-        names, asked = [*self.controls], sound.noise_asked
-        if "noisiness" not in names:
-            return audio
-        values = {n: self.controls[n].value(sound.z[:, names.index(n)]) for n in ("noisiness", "pitch") if n in names}
-        pitch = values.get("pitch", torch.full((len(audio),), torch.nan))
-        set_here = asked | blurred(pitch, self.recipe.mel)
-        if not set_here.any():
-            return audio
-        noise = values["noisiness"].masked_fill(~set_here, torch.nan)
-        signs = sound.z[:, len(names) :] > 0
-        seeds = (signs * (torch.arange(1, signs.shape[1] + 1) * 2654435761 % 2**31)).sum(dim=1)
-        rows = zip(*(v.split(BATCH) for v in (audio, noise, pitch, seeds, sound.samples, asked)), strict=True)
-        return torch.cat([set_noisiness(a, self.cpu_mel, *others) for a, *others in rows])
+        return decoding.decode(self, sound, seed, limit)
 
     def edit(
         self,
