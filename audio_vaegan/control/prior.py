@@ -16,7 +16,6 @@ from scipy.spatial.distance import cdist
 
 Floats = NDArray[np.floating[Any]]
 KERNELS = 3000  # codes that a prior keeps
-NARROW = 0.3  # of the deviation that nearest neighbours have from each other, that of a kernel
 CROWD = 5  # the neighbour whose distance says how rare a code is
 WIDEST = 0.95  # of the codes' own variance, in any direction: the most that a kernel takes
 POINT = 1e-4  # variance of a class in its kernel
@@ -130,7 +129,7 @@ class Prior:
 
 def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     """The density of codes `[N, Z]` whose first `controls` coordinates may be NaN (undefined): a Gaussian kernel on
-    each of at most KERNELS of them, NARROW times as wide as nearest neighbours are apart.
+    each of at most KERNELS of them, as wide as nearest neighbours are apart.
 
     Kernels stand nearer to the mean than their codes, so that the mixture has mean and covariance of the codes (West
     1993, "Approximating posterior distributions by mixtures", section 2.2, here in each direction by its own share):
@@ -151,7 +150,7 @@ def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     root, back = (axes * size**power @ axes.T for power in (0.5, -0.5))
     between = full[_nearest(full @ back, kind)] - full
     share, turn = np.linalg.eigh(back @ (between.T @ between / (2 * len(full))) @ back)
-    share = (NARROW**2 * share).clip(1e-3, WIDEST)
+    share = share.clip(1e-3, WIDEST)
     shrink = root @ (turn * np.sqrt(1 - share) @ turn.T) @ back
     mean = np.array(whole, dtype=np.float64)
     covariance = POINT * np.eye(z.shape[1])
