@@ -2,11 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import ROOT, cli, trainer
 
+from audio_vaegan.data.batches import Clips
+from audio_vaegan.data.store import Store
+from audio_vaegan.evaluation.held import codes
 from audio_vaegan.models.bundle import load_bundle
+from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.training.facts import hear_classes
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +67,43 @@ def test_a_folder_of_other_sounds_gains_by_the_packaged_model(notes, tmp_path):
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         error[name] = [line["val_mel"] for line in lines if "val_mel" in line][-1]
     assert error["tuned"] < 0.6 * error["scratch"]
+
+
+@pytest.fixture(scope="module")
+def hits(tmp_path_factory):
+    """A store of twelve hits that do not say what they are."""
+    root = tmp_path_factory.mktemp("hits")
+    (root / "audio").mkdir()
+    rng, t = np.random.default_rng(0), np.arange(8000) / 16000
+    for i in range(12):
+        low, noise = np.sin(2 * np.pi * (60 + 20 * i) * t), rng.standard_normal(8000)
+        sound = 0.3 * np.exp(-t * 8 * (1 + i)) * (low if i % 2 else noise)
+        soundfile.write(root / "audio" / f"{i:02}.wav", sound, 16000)
+    recipe = ROOT / "recipes" / "finetune-drums16k.yaml"
+    done = cli("prepare", root / "audio", "--recipe", recipe, "--out", root / "store")
+    assert done.returncode == 0, done.stderr
+    return root / "store"
+
+
+def test_hits_that_do_not_say_their_kind_are_taken_for_what_the_model_hears(hits, tmp_path):
+    model, store = SoundModel.from_pretrained("drums16k"), Store(hits)
+    kinds = model.controls["drum_str"]
+    clips = Clips(store, store.split("train"), {c.name: c.classes for c in model.controls.values()})
+    place = list(model.controls).index("drum_str")
+    assert np.isnan(clips.controls[:, place]).all()
+    clips.controls[0, place] = said = 3.0
+    assert hear_classes(clips, model.bundle) == {"drum_str": len(clips) - 1}
+    guessed = model.guess_classes(torch.from_numpy(store.read(clips.clips)))["drum_str"].numpy()
+    np.testing.assert_array_equal(clips.controls[:, place], [said, *guessed[1:]])
+    np.testing.assert_array_equal(clips.part(np.array([0, 2])).controls[:, place], clips.controls[[0, 2], place])
+    assert len(set(guessed)) > 1
+
+    recipe, run = ROOT / "recipes" / "finetune-drums16k.yaml", tmp_path / "run"
+    command = ("--recipe", recipe, "--store", hits, "--train.steps", "1", "--train.batch_size", "4", "--out", run)
+    done = trainer(*command, "--start-from", "drums16k")
+    assert done.returncode == 0, done.stderr
+    assert "drum_str: " in done.stdout and "taken as --start-from hears them" in done.stdout
+    tuned = SoundModel.from_pretrained(run)
+    assert tuned.controls["drum_str"] == kinds
+    z = codes(tuned, store, store.split("train"))
+    assert np.isfinite(z[:, list(tuned.controls).index("drum_str")]).all()

@@ -32,16 +32,23 @@ class Clips:
     `names` are columns of the store; a class, whose name is a label's, comes with the names of its values.
     """
 
-    def __init__(self, store: Store, rows: NDArray[np.int64], names: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rows: NDArray[np.int64],
+        names: Mapping[str, tuple[str, ...]],
+        controls: NDArray[np.float32] | None = None,
+    ) -> None:
         self.store, self.clips, self.names = store, rows, names
         self.length = store.column("length")[rows]
-        self.controls = np.empty((len(rows), len(names)), dtype=np.float32)
-        for i, (name, classes) in enumerate(names.items()):
-            self.controls[:, i] = store.values(name, classes)[rows]
+        if controls is None:
+            columns = [store.values(name, classes)[rows] for name, classes in names.items()]
+            controls = np.stack(columns, axis=1) if columns else np.empty((len(rows), 0), dtype=np.float32)
+        self.controls = controls
 
     def part(self, places: NDArray[np.int64]) -> "Clips":
         """The clips at some places."""
-        return Clips(self.store, self.clips[places], self.names)
+        return Clips(self.store, self.clips[places], self.names, self.controls[places])
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from audio_vaegan.data.store import SPLITS, Store, check_mel
 from audio_vaegan.errors import UserError
@@ -55,7 +56,7 @@ class Held:
         self.pitch = store.values("pitch")[clips].astype(np.float64)
         self.groups = store.column("group")[clips].tolist()
         self.names = [str(s).split("/")[-1].rsplit(".", 1)[0] for s in store.column("source")[clips]]
-        labels = {n: torch.from_numpy(store.values(n, c.classes)[clips]) for n, c in model.controls.items()}
+        labels = _labels(model, store, clips, self.audio)
         length = torch.from_numpy(store.column("length")[clips])
         self.sound: Sound = model.encode_batch(self.audio, labels, length)
         self.mel = model.log_mel(self.audio)
@@ -65,7 +66,16 @@ def codes(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float64]:
     """Latents `[N, C + D]` of clips under their labels, read a batch at a time."""
     parts = []
     for some in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
-        labels = {n: torch.from_numpy(store.values(n, c.classes)[some]) for n, c in model.controls.items()}
         audio = torch.from_numpy(store.read(some))
+        labels = _labels(model, store, some, audio)
         parts.append(model.encode_batch(audio, labels, torch.full((len(some),), audio.shape[1])).z)
     return torch.cat(parts).double().numpy()
+
+
+def _labels(model: SoundModel, store: Store, rows: Rows, audio: Tensor) -> dict[str, Tensor]:
+    """The controls of clips `[B]` by their labels; a class that a clip does not say is guessed, as `encode` does."""
+    said = {n: torch.from_numpy(store.values(n, c.classes)[rows]) for n, c in model.controls.items()}
+    if not any(said[n].isnan().any() for n, c in model.controls.items() if c.classes):
+        return said
+    guessed = model.guess_classes(audio)
+    return {n: torch.where(v.isnan(), guessed[n], v) if n in guessed else v for n, v in said.items()}

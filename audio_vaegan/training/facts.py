@@ -56,8 +56,9 @@ def began_with(start: Bundle) -> str:
     return f"{words}, which began with {before}" if before else words
 
 
-def training_clips(store: Store, recipe: Recipe) -> Clips:
-    """The train split, with the controls that the recipe names. Raises UserError when there is nothing to train on."""
+def training_clips(store: Store, recipe: Recipe, least: int = 2) -> Clips:
+    """The train split, with the controls that the recipe names, of which a class has at least `least` values. Raises
+    UserError when there is nothing to train on."""
     rows = store.split("train")
     if not len(rows):
         raise UserError(f"--store {store.path}: its train split is empty")
@@ -66,13 +67,29 @@ def training_clips(store: Store, recipe: Recipe) -> Clips:
     if label:
         values = store.label(label)
         classes = tuple(sorted({v for v in (values[i] for i in rows) if v}))
-        if not 2 <= len(classes) <= MOST_CLASSES:
+        if not least <= len(classes) <= MOST_CLASSES:
             raise UserError(
                 f"model.class_label {label}: the training clips have {len(classes)} values of it; a class needs 2 to "
                 f"{MOST_CLASSES} (labels of this store: {', '.join(store.label_names()) or 'none'})"
             )
-        names[label] = classes
+        names |= {label: classes} if classes else {}
     return Clips(store, rows, names)
+
+
+@torch.no_grad()
+def hear_classes(clips: Clips, start: Bundle, batch: int = 64) -> dict[str, int]:
+    """Give clips without a label the class that the heads of a model hear in them (Lee 2013, "Pseudo-label"), and say
+    of how many, by the name of the label."""
+    mel, found = Mel(start.recipe.mel), {}
+    for i, control in enumerate(start.vaegan.controls):
+        rows = np.flatnonzero(np.isnan(clips.controls[:, i]) & bool(control.classes))
+        for first in range(0, len(rows), batch):
+            some = rows[first : first + batch]
+            logits = start.heads(start.vaegan.normalise(mel(clips.read(some)[0])))[i]
+            clips.controls[some, i] = logits.argmax(dim=-1).float().numpy()
+        if len(rows):
+            found[control.name] = len(rows)
+    return found
 
 
 def find_controls(clips: Clips, augment: AugmentConfig) -> list[Control]:
