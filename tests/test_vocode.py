@@ -175,9 +175,9 @@ def test_refining_nothing_finds_nothing():
 
 
 def test_the_judge_refines_if_asked():
-    clip = tone(60.47, 0.6)
-    assert abs(_one((clip, RATE, False)) - 60.47) > 0.01  # its grid has tenths of a semitone
-    assert _one((clip, RATE, True)) == pytest.approx(60.47, abs=0.005)
+    clip = tone(60.45, 0.6)
+    assert abs(_one((clip, RATE, False)) - 60.45) > 0.01  # its grid has tenths of a semitone
+    assert _one((clip, RATE, True)) == pytest.approx(60.45, abs=0.005)
     assert np.isnan(_one((0 * clip, RATE, True)))
 
 
