@@ -87,6 +87,10 @@ def test_a_bright_tone_whose_period_ends_between_two_samples_is_not_taken_for_an
     assert float(yin(torch.from_numpy(saw)[None], RATE).midi) == pytest.approx(midi, abs=0.05)
 
 
+def test_a_search_of_short_periods_alone_finds_the_tone():
+    assert float(yin(torch.from_numpy(tone(84, 1.0))[None], RATE, f_min=500).midi) == pytest.approx(84, abs=0.05)
+
+
 def test_a_missing_fundamental_is_heard():
     t = np.arange(RATE) / RATE
     x = sum(np.sin(2 * np.pi * 200 * k * t) for k in (2, 3, 4, 5)).astype(np.float32) * 0.1

@@ -1,6 +1,7 @@
 """Fine-tuning: training that begins with a model is that model at first, and better than none after as many steps."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from conftest import ROOT, cli, trainer
 
 from audio_vaegan.data.batches import Clips
 from audio_vaegan.data.store import Store
+from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.held import codes
 from audio_vaegan.models.bundle import load_bundle
 from audio_vaegan.sound_model import SoundModel
-from audio_vaegan.training.facts import hear_classes
+from audio_vaegan.training.facts import check_start, hear_classes
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,14 @@ def hits(tmp_path_factory):
     done = cli("prepare", root / "audio", "--recipe", recipe, "--out", root / "store")
     assert done.returncode == 0, done.stderr
     return root / "store"
+
+
+def test_a_kind_that_the_model_does_not_know_is_refused_by_name(hits, monkeypatch):
+    bundle, store = load_bundle(Path("drums16k")), Store(hits)
+    check_start(bundle, bundle.recipe, store)
+    monkeypatch.setattr(store, "label", lambda name: ["theremin"] * 12)
+    with pytest.raises(UserError, match="it knows no drum_str theremin"):
+        check_start(bundle, bundle.recipe, store)
 
 
 def test_hits_that_do_not_say_their_kind_are_taken_for_what_the_model_hears(hits, tmp_path):

@@ -71,8 +71,8 @@ class Prior:
         """The components `[K]`, first the one that has its CROWD nearest ones nearest, in deviations of each
         coordinate."""
         scaled = self.mean / self.mean.std(axis=0).clip(1e-9)
-        away = np.partition(cdist(scaled, scaled), min(CROWD, len(scaled) - 1), axis=1)
-        return np.argsort(away[:, min(CROWD, len(scaled) - 1)], kind="stable")
+        neighbour = min(CROWD, len(scaled) - 1)
+        return np.argsort(np.partition(cdist(scaled, scaled), neighbour)[:, neighbour], kind="stable")
 
     def _kinds(self) -> NDArray[np.int64]:
         """Which covariance a component has `[K]`."""

@@ -64,7 +64,8 @@ def find_periods(
 
     middle = normalised[..., 1:-1]
     dip = (middle <= normalised[..., 2:]) & (middle < normalised[..., :-2])
-    a, b, c = (normalised[..., k : SHORT + k] for k in range(3))
+    short = normalised[..., : SHORT + 2]
+    a, b, c = short[..., :-2], short[..., 1:-1], short[..., 2:]
     lower = (a - c).square() / (8 * (a - 2 * b + c)).clamp_min(1e-12)  # step 5: the vertex of a parabola
     middle[..., :SHORT] = (b - lower * dip[..., :SHORT]).clamp_min(0)
     dip &= middle < threshold

@@ -47,7 +47,8 @@ def check_fits(model: SoundModel, store: Store) -> None:
 
 
 class Held:
-    """Real clips of a store, encoded under the controls of their labels; `pitch` `[B]` is their labels' (MIDI)."""
+    """Real clips of a store, encoded under the controls of their labels (a class that none says: as the model hears
+    it); `pitch` `[B]` is their labels' (MIDI)."""
 
     def __init__(self, model: SoundModel, store: Store, clips: Rows) -> None:
         check_fits(model, store)

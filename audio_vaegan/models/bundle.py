@@ -52,6 +52,15 @@ class Bundle(nn.Module):
         self.about = about or {}
         self.hash = ""
 
+    @torch.no_grad()
+    def hear_classes(self, log_mel: Tensor) -> dict[str, Tensor]:
+        """The classes that the heads, trained on real sounds, hear in a log-mel `[B, n_mels, T]`: `[B]` by name."""
+        if not any(c.classes for c in self.vaegan.controls):
+            return {}
+        logits = self.heads(self.vaegan.normalise(log_mel))
+        pairs = zip(self.vaegan.controls, logits, strict=True)
+        return {c.name: found.argmax(dim=-1).float().cpu() for c, found in pairs if c.classes}
+
 
 def _inference_config(bundle: Bundle) -> dict[str, Any]:
     recipe = bundle.recipe

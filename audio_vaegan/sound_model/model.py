@@ -226,15 +226,9 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
             raise UserError("this model is a GAN, which has no encoder: it can sample, but not encode or edit")
         return self.vaegan.encoder(mel)[0].cpu()
 
-    @torch.no_grad()
     def guess_classes(self, audio: Tensor) -> dict[str, Tensor]:
-        """The classes that the model's heads, trained on real sounds, hear in audio `[B, samples]`."""
-        if not any(c.classes for c in self.controls.values()):
-            return {}
-        mel = self.vaegan.normalise(self.mel(audio.to(self.device)))
-        logits = self.bundle.heads(mel)
-        named = zip(self.controls.items(), logits, strict=True)
-        return {name: read.argmax(dim=-1).float().cpu() for (name, control), read in named if control.classes}
+        """The classes that the model's heads hear in audio `[B, samples]`."""
+        return self.bundle.hear_classes(self.mel(audio.to(self.device)))
 
     def measure(self, audio: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
         """What the meters find in audio `[B, samples]`, of which the first `samples` `[B]` are the sound: each control

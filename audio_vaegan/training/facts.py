@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from audio_vaegan.config import AugmentConfig, Recipe
 from audio_vaegan.data.batches import Clips, frame_mask
@@ -29,8 +30,8 @@ def check_store(store: Store, recipe: Recipe) -> None:
         )
 
 
-def check_start(start: Bundle, recipe: Recipe, clips: Clips) -> None:
-    """Raise UserError, with what differs, when a model cannot be where the training of a recipe begins."""
+def check_start(start: Bundle, recipe: Recipe, store: Store) -> None:
+    """Raise UserError, with what differs, when a model cannot be where the training of a recipe on a store begins."""
     differ = []
     for part in ("mel", "model"):
         here, there = (getattr(r, part).model_dump(mode="json") for r in (recipe, start.recipe))
@@ -40,7 +41,7 @@ def check_start(start: Bundle, recipe: Recipe, clips: Clips) -> None:
     if recipe.encodes and not start.recipe.encodes:
         differ.append("it has no encoder")
     for control in start.vaegan.controls:
-        unknown = sorted({*clips.names.get(control.name, ())} - {*control.classes})
+        unknown = sorted({*_classes(store, control.name)} - {*control.classes}) if control.classes else []
         if unknown:
             differ.append(f"it knows no {control.name} {', '.join(unknown[:3])}")
     if differ:
@@ -56,39 +57,45 @@ def began_with(start: Bundle) -> str:
     return f"{words}, which began with {before}" if before else words
 
 
-def training_clips(store: Store, recipe: Recipe, least: int = 2) -> Clips:
-    """The train split, with the controls that the recipe names, of which a class has at least `least` values. Raises
-    UserError when there is nothing to train on."""
+def training_rows(store: Store) -> NDArray[np.int64]:
+    """The train split. Raises UserError when there is nothing to train on."""
     rows = store.split("train")
     if not len(rows):
         raise UserError(f"--store {store.path}: its train split is empty")
+    return rows
+
+
+def training_clips(store: Store, recipe: Recipe) -> Clips:
+    """The train split, with the controls that the recipe names. Raises UserError when there is nothing to train on."""
+    rows = training_rows(store)
     names: dict[str, tuple[str, ...]] = dict.fromkeys(recipe.model.controls, ())
     label = recipe.model.class_label
     if label:
-        values = store.label(label)
-        classes = tuple(sorted({v for v in (values[i] for i in rows) if v}))
-        if not least <= len(classes) <= MOST_CLASSES:
+        classes = _classes(store, label)
+        if not 2 <= len(classes) <= MOST_CLASSES:
             raise UserError(
                 f"model.class_label {label}: the training clips have {len(classes)} values of it; a class needs 2 to "
                 f"{MOST_CLASSES} (labels of this store: {', '.join(store.label_names()) or 'none'})"
             )
-        names |= {label: classes} if classes else {}
+        names[label] = classes
     return Clips(store, rows, names)
 
 
-@torch.no_grad()
+def _classes(store: Store, label: str) -> tuple[str, ...]:
+    """The values that training clips have of a label."""
+    values = store.label(label)
+    return tuple(sorted({v for v in (values[i] for i in store.split("train")) if v}))
+
+
 def hear_classes(clips: Clips, start: Bundle, batch: int = 64) -> dict[str, int]:
-    """Give clips without a label the class that the heads of a model hear in them (Lee 2013, "Pseudo-label"), and say
-    of how many, by the name of the label."""
+    """Give clips without a class the one that a model hears in them (Lee 2013, "Pseudo-label"), and say how many those
+    are, by the name of the label."""
     mel, found = Mel(start.recipe.mel), {}
-    for i, control in enumerate(start.vaegan.controls):
-        rows = np.flatnonzero(np.isnan(clips.controls[:, i]) & bool(control.classes))
-        for first in range(0, len(rows), batch):
-            some = rows[first : first + batch]
-            logits = start.heads(start.vaegan.normalise(mel(clips.read(some)[0])))[i]
-            clips.controls[some, i] = logits.argmax(dim=-1).float().numpy()
-        if len(rows):
-            found[control.name] = len(rows)
+    for i, (name, classes) in enumerate(clips.names.items()):
+        rows = np.flatnonzero(np.isnan(clips.controls[:, i]) & bool(classes))
+        for some in np.split(rows, range(batch, len(rows), batch)) if len(rows) else ():
+            clips.controls[some, i] = start.hear_classes(mel(clips.read(some)[0]))[name].numpy()
+            found[name] = len(rows)
     return found
 
 

@@ -42,6 +42,7 @@ from audio_vaegan.training.facts import (
     hear_classes,
     measure_normalisation,
     training_clips,
+    training_rows,
 )
 from audio_vaegan.training.feed import Feed, Part
 from audio_vaegan.training.validation import ACTIVE_NATS, Validation
@@ -71,10 +72,11 @@ class VaeGanTask:
         if recipe.train.best_by == "val_mel" and not recipe.encodes:
             raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
         self.recipe, self.accelerator, self.store, self.start = recipe, accelerator, store, start
-        clips = training_clips(store, recipe, least=2 if start is None else 0)
-        if start is not None:
-            check_start(start, recipe, clips)
-            clips = Clips(store, clips.clips, {c.name: c.classes for c in start.vaegan.controls})
+        if start is None:
+            clips = training_clips(store, recipe)
+        else:
+            check_start(start, recipe, store)
+            clips = Clips(store, training_rows(store), {c.name: c.classes for c in start.vaegan.controls})
             for name, count in hear_classes(clips, start).items():
                 accelerator.print(f"{name}: {count} of {len(clips)} clips have none; taken as --start-from hears them")
         stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
