@@ -67,6 +67,11 @@ def test_the_judge_learns_pitch_and_instrument_and_tells_how_well(many, judge, t
     assert heard.features.shape == (20, 128) and heard.pitch.shape == (20, 16)
     assert torch.equal(judge.hear(0.5 * audio).features, heard.features)  # level says nothing
     assert torch.allclose(judge.hear(0.1 * audio).features, heard.features, atol=1e-3)  # a tenth is rounded
+    hiss = torch.from_numpy(np.random.default_rng(0).standard_normal(audio.shape).astype(np.float32))
+    peak = audio.abs().amax(dim=1, keepdim=True)
+    before, soft, loud = (judge.hear(audio + hiss * peak * 10 ** (db / 20)).features for db in (-200, -95, -50))
+    far = (before - loud).norm(dim=1)
+    assert ((before - soft).norm(dim=1) < 0.05 * far).all()  # what lies 60 dB below a sound is not heard
     save_judge(judge, tmp_path / "judge")
     again = load_judge(tmp_path / "judge")
     assert torch.equal(again.hear(audio).features, heard.features) and again.note == judge.note
@@ -115,14 +120,13 @@ def test_train_judge_writes_beside_the_store_and_is_found_there(many, tmp_path):
     assert "of 16 notes" in done.stdout and "pitch" in done.stdout and folder.is_dir()
     assert judge_of(many, None, say=pytest.fail).about["steps"] == 2
     assert "--overwrite" in one_line(cli("train-judge", many.path, "--steps", 2))
-    stale = load_judge(folder)
-    stale.about["store"] = "another"
-    save_judge(stale, folder, overwrite=True)
-    said = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("audio_vaegan.evaluation.trained_judge.train_judge", lambda store, **_: said.append(1) or stale)
-        judge_of(many, None)
-    assert said  # an earlier store's judge is trained anew
+    for fact in ({"store": "another"}, {"version": 1}):  # an earlier store's, an earlier version's
+        stale = load_judge(folder)
+        stale.about |= fact
+        save_judge(stale, folder, overwrite=True)
+        again = judge_of(many, None, say=lambda line: None).about
+        assert again["store"] == many.content_hash and again["steps"] == 2  # trained anew, as it was
+        assert load_judge(folder).about == again and again["version"] == 2
 
 
 def test_sets_are_disjoint_of_one_size_and_hold_no_sound_twice(many):

@@ -23,6 +23,7 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_bytes, read_json, sweep, write_atomic, write_json
 
 VERSION = 4  # 2: decoded mels read as their controls say; 3: noisiness set in the audio; 4: where it is asked
+_PRIOR = ("weight", "mean", "covariance", "defined")  # arrays of Prior
 _USUAL = ("median", "spread", "quantiles", "mean", "axes")  # arrays of Usual and Features
 FILE, TENSORS = "controls.json", "controls.safetensors"
 
@@ -70,7 +71,7 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
     """Write the two files into a bundle, each whole or not at all; the JSON last, with the hash of the tensors."""
     tensors = {f"direction.{name}": d.vector for name, d in fitted.directions.items()}
     if fitted.prior is not None:
-        tensors |= {f"prior.{k}": v for k, v in vars(fitted.prior).items() if isinstance(v, np.ndarray)}
+        tensors |= {f"prior.{k}": getattr(fitted.prior, k) for k in _PRIOR}
     usual = fitted.usual
     if usual is not None:
         arrays = {"usual": usual} if usual.features is None else {"usual": usual, "usual.features": usual.features}
@@ -122,7 +123,7 @@ def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
         }
         prior = None
         if text["prior"] is not None:
-            parts = {k: tensors[f"prior.{k}"] for k in ("weight", "mean", "covariance", "defined")}
+            parts = {k: tensors[f"prior.{k}"] for k in _PRIOR}
             prior = Prior(**parts, radius=float(text["prior"]["radius"]))
         usual = None if text.get("usual") is None else _usual(text["usual"], tensors)
         if not all(np.isfinite([d.low, d.high, d.score, d.count]).all() for d in directions.values()):

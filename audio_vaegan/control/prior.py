@@ -40,10 +40,11 @@ class Prior:
     def sample(self, normal: Floats, even: Floats, asked: Floats, truncation: float = 1.0) -> NDArray[np.float64]:
         """Codes `[N, Z]` of the mixture given controls `asked` `[N, C]` (standardised; NaN: to be drawn, too).
 
-        `normal` `[N, Z]` and `even` `[N, 1 + C]` in [0, 1) are the random numbers; `truncation` scales the deviation
-        from the mean of all that is as asked (Karras et al. 2019, appendix B), and below 1 it is the share of what is
-        as asked that is drawn from: codes with few others near them are left out (DeVries et al. 2020, "Instance
-        selection for GANs"). A control that is drawn may come out undefined (NaN), as often as in the data.
+        `normal` `[N, Z]` and `even` `[N, 1 + C]` in [0, 1) are the random numbers. `truncation` scales the deviation
+        from the mean of all that is as asked (Karras et al. 2019, appendix B), below 1 by its root; and below 1 its
+        cube is the share of what is as asked that is drawn from: codes with few others near them are left out (DeVries
+        et al. 2020, "Instance selection for GANs"). recipes/LOG.md has what other powers gave. A control that is drawn
+        may come out undefined (NaN), as often as in the data.
         """
         out = np.empty((len(asked), self.mean.shape[1]))
         given = np.isfinite(asked)
@@ -70,9 +71,9 @@ class Prior:
     def _crowded(self) -> NDArray[np.int64]:
         """The components `[K]`, first the one that has its CROWD nearest ones nearest, in deviations of each
         coordinate."""
-        scaled = self.mean / self.mean.std(axis=0).clip(1e-9)
-        neighbour = min(CROWD, len(scaled) - 1)
-        return np.argsort(np.partition(cdist(scaled, scaled), neighbour)[:, neighbour], kind="stable")
+        away = _square_distances(self.mean / self.mean.std(axis=0).clip(1e-9))
+        neighbour = min(CROWD, len(away) - 1)
+        return np.argsort(np.partition(away, neighbour)[:, neighbour], kind="stable")
 
     def _kinds(self) -> NDArray[np.int64]:
         """Which covariance a component has `[K]`."""
@@ -102,7 +103,7 @@ class Prior:
         if truncation < 1:
             ordered = share[:, self._crowded]
             drawn = np.zeros_like(share)
-            drawn[:, self._crowded] = ordered * (ordered.cumsum(axis=1) - ordered <= truncation)
+            drawn[:, self._crowded] = ordered * (ordered.cumsum(axis=1) - ordered <= truncation**3)
             drawn /= drawn.sum(axis=1, keepdims=True)
         which = np.minimum((drawn.cumsum(axis=1) < even[:, :1]).sum(axis=1), len(self.weight) - 1)
         out = np.empty((len(normal), self.mean.shape[1]))
@@ -121,7 +122,7 @@ class Prior:
             for kind, gain in enumerate(gains):
                 mine = kinds == kind
                 middle += np.einsum("nk,nkg->ng", share[:, mine], away[:, mine]) @ gain.T
-            out[:, free] = middle + truncation * (out[:, free] - middle)
+            out[:, free] = middle + (truncation if truncation > 1 else truncation**0.5) * (out[:, free] - middle)
         undefined = ~pattern & (even[:, 1:] >= self.defined[which])
         out[:, : len(pattern)][undefined] = np.nan
         return out
@@ -160,10 +161,15 @@ def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     return Prior(np.full(len(full), 1 / len(full)), mean, covariance[None], defined.astype(np.float64), radius)
 
 
+def _square_distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of all pairs of points `[N, Z]`, `[N, N]`; several times as fast as cdist."""
+    square = np.square(points).sum(axis=1)
+    return square[:, None] + square - 2 * points @ points.T
+
+
 def _nearest(points: NDArray[np.float64], kind: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """The nearest other point of each `[N, Z]`, of the same kind `[N]`; of a kind of its own, the point itself."""
-    square = np.square(points).sum(axis=1)
-    away = square[:, None] + square - 2 * points @ points.T
+    away = _square_distances(points)
     if kind is not None:
         away[kind[:, None] != kind] = np.inf
     np.fill_diagonal(away, 1e300)

@@ -29,7 +29,8 @@ from audio_vaegan.evaluation.pitch import mean_interval
 from audio_vaegan.files import check_out_folder, new_folder, read_bytes, read_json, write_atomic, write_json
 from audio_vaegan.mel import Mel
 
-KIND, VERSION = "judge", 1
+KIND, VERSION = "judge", 2  # 2: hears RANGE below a sound's loudest
+RANGE = 60.0  # dB below the loudest band and frame of a sound; what is softer is not heard
 LABELS = ("instrument_str", "instrument", "class", "folder")  # the first of them that the clips have names instruments
 QUALITIES = ("brightness", "noisiness", "attack", "decay")  # descriptors that are learned besides: they need no label
 STEPS, BATCH, SEED = 1000, 64, 0
@@ -53,11 +54,15 @@ class JudgeNetwork(nn.Module):
     """Four convolutions that halve frequency and time, mean and maximum over time (bands stay apart: they say the
     pitch), a linear layer to the 128 features, from which each head reads. Log-mel `[B, n_mels, T]` -> features
     `[B, 128]` and the heads' outputs. Norms over groups: a batch's statistics would be those of one kind of sound.
+
+    It hears RANGE decibels, as a listener in a quiet room does: the mel of a soft sound ends at its floor, and a judge
+    who turns it up hears that end, and in real sounds the hiss of their recording, before anything else.
     """
 
     def __init__(self, mel: MelConfig, notes: int, classes: int) -> None:
         super().__init__()
         self.scale = -(math.log(mel.floor) if mel.log == "ln" else math.log10(mel.floor))
+        self.heard = RANGE / 20 * mel.power * (math.log(10) if mel.log == "ln" else 1.0)
         blocks: list[nn.Module] = []
         for before, width in zip((1, *WIDTHS), WIDTHS, strict=False):
             blocks += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.ReLU()]
@@ -67,6 +72,7 @@ class JudgeNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, size) for name, size in heads.items() if size})
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        log_mel = log_mel.maximum(log_mel.amax(dim=(1, 2), keepdim=True) - self.heard)
         maps = self.body(log_mel.unsqueeze(1) / self.scale + 0.5)
         pooled = torch.cat([maps.mean(dim=3), maps.amax(dim=3)], dim=1).flatten(1)
         features = F.layer_norm(self.embed(pooled), (FEATURES,))  # all of one length: none is an outlier by its size
@@ -267,13 +273,17 @@ def load_judge(folder: Path) -> TrainedJudge:
 
 def judge_of(store: Store, folder: Path | None, say: Callable[[str], None] = print) -> TrainedJudge:
     """The judge in `folder`, or that of the store, in STORE.judge. That one is trained if it is not there yet, and
-    anew, as it was, if it is that of an earlier store of this name; where it cannot be written, it serves this time."""
+    anew, as it was, if it is that of an earlier store of this name or of another version of this package; where it
+    cannot be written, it serves this time."""
     own = default_folder(store)
-    judge = load_judge(folder or own) if folder or own.exists() else None
+    there = own.exists() and folder is None
+    facts = read_json(own / "judge.json", "--judge") if there and (own / "judge.json").is_file() else {}
+    earlier = isinstance(facts, dict) and facts.get("version") in range(VERSION)
+    judge = load_judge(folder or own) if folder or (there and not earlier) else None
     if judge is not None and folder is not None:
         judge.at_home = judge.about["store"] == store.content_hash
     elif judge is None or judge.about["store"] != store.content_hash:
-        how = {} if judge is None else {k: judge.about[k] for k in ("label", "steps", "seed")}
+        how = {k: facts[k] for k in ("label", "steps", "seed") if k in facts}
         check_out_folder(own, KIND, overwrite=True)
         judge = train_judge(store, say=say, **how)
         try:

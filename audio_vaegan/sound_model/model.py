@@ -159,7 +159,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
 
         `prior`: `fitted` draws the timbre, and what is not asked for, from where real sounds lie; `normal` the timbre
         from N(0, I), pitch evenly from its range and other controls from a normal distribution; `auto`: fitted if there
-        is one. `truncation` scales the deviation: less is safer and less varied. `closed_loop` corrects what is asked,
+        is one. `truncation` below 1 is safer and less varied (`Prior.sample`). `closed_loop` corrects what is asked,
         and draws another timbre, up to three times, where it is not heard even so.
         Sound i of a seed is the same sound whatever the count: `sample(4, first=8)` is the last four of `sample(12)`;
         `items` names any. Samples are limited to [-1, 1], unless `limit` is false.
