@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= quickstart
 
-.PHONY: help quickstart test test-slow lint demo clean
+.PHONY: help setup quickstart test test-slow lint demo clean
 
 help:
+	@echo "make setup        install everything into $(VENV)"
 	@echo "make quickstart   install, then train on the bundled notes and make sounds (about 12 minutes)"
 	@echo "make test         install, lint, types, floors, tests (under 10 minutes)"
 	@echo "make test-slow    the long tests"
@@ -21,6 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soundfont,demo,evaluate,embeddings,track,export]" --group dev
 	$(BIN)/python -m audio_vaegan.doctor --fix --quiet
 	@touch $(STAMP)
+
+setup: $(STAMP)
 
 quickstart: $(STAMP)
 	$(BIN)/audio-vaegan quickstart --out $(OUT)

@@ -34,7 +34,7 @@ def add(verb: Verb) -> None:
 
 def _words(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", type=Path, help="bundle or run folder")
-    p.add_argument("spec", type=Path, help="YAML: what is to be made (README: Data sets)")
+    p.add_argument("spec", type=Path, help="YAML: what is to be made (docs/data-sets.md)")
     p.add_argument("--seed", type=int, help="instead of the spec's")
     vocoder_words(p)
     out_words(p, "the data set, a new folder; the same command goes on with one that was interrupted")

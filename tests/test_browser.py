@@ -92,7 +92,7 @@ def test_seven_semitones_up_are_seven_semitones_up(window):
     assert stands - own == pytest.approx(move, abs=0.3)
     rose = pyin(heard(window, "after"), RATE) - pyin(heard(window, "before"), RATE)
     assert rose == pytest.approx(stands - own, abs=max(0.5, model.fitted.controls["pitch"].p95))
-    print(f"{seconds:.3f} s from the slider's release to the sound")  # README has it for two free cores
+    print(f"{seconds:.3f} s from the slider's release to the sound")  # docs/page.md has it for two free cores
     row = window.locator("#bars tr.req").inner_text()
     assert "asked" in row and "off by" in row
     assert window.locator("#mels .asked").count() == 1
