@@ -43,8 +43,8 @@ def test_a_gap_is_filled_and_every_other_sample_is_as_it_was(model, notes):
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.name)
 def test_what_is_missing_comes_nearer_than_by_the_plain_way(model, notes, damage):
-    """On the mean of eight notes; docs/uses.md has the figures of more. A gap comes nearer than as it is: straight lines fill
-    those of steady notes as well."""
+    """On the mean of eight notes; docs/uses.md has the figures of more. A gap comes nearer than as it is: straight
+    lines fill those of steady notes as well."""
     harmed = damage.harm(notes, RATE)
     plain, _ = restore(model, harmed, **damage.told, fill=False)
     made, _ = restore(model, harmed, **damage.told, known={"pitch": 60.0})
