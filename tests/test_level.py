@@ -98,6 +98,20 @@ def test_what_is_set_does_not_fall_below_the_floor_of_the_mel(level, mel):
     assert (2.0 * made - 4.0).min() >= np.log(MEL.floor) - 1e-4  # this fixture's normalisation undone
 
 
+@pytest.mark.parametrize(("name", "change"), [("decay", -80.0), ("brightness", 12.0), ("loudness", 12.0)])
+def test_silence_stays_silence(level, name, change):
+    """A hit that has died away after 0.5 s: whatever is raised, there is no noise where nothing was."""
+    hit = (Mel(MEL)(torch.from_numpy(sound(60, 180.0, 0.01, 0.3, 12)[None])) + 4.0) / 2.0
+    empty = 2.0 * hit - 4.0 < np.log(MEL.floor) + 0.3
+    assert empty[..., 40:].all()
+    own = torch.stack([level.read(hit)[c.name] for c in CONTROLS], dim=1)
+    asked = own.clone()
+    asked[:, [c.name for c in CONTROLS].index(name)] += change / RANGES[name][2]
+    made = level.set(hit, asked, torch.ones_like(own).bool())
+    assert (made - hit).abs().max() > 0.3  # something was done
+    assert (made[empty] <= hit[empty] + 1e-4).all()
+
+
 def test_each_sound_is_set_for_itself(level, mel):
     asked, known = torch.full((5, 4), 0.5), torch.ones(5, 4).bool()
     together = level.set(mel, asked, known)

@@ -22,7 +22,8 @@ from audio_vaegan.control.usual import QUANTILES, Features, Usual
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_bytes, read_json, sweep, write_atomic, write_json
 
-VERSION = 4  # 2: decoded mels read as their controls say; 3: noisiness set in the audio; 4: where it is asked
+# 2: decoded mels read as their controls say; 3: noisiness set in the audio; 4: where asked; 5: silence stays silence
+VERSION = 5
 _PRIOR = ("weight", "mean", "covariance", "defined")  # arrays of Prior
 _USUAL = ("median", "spread", "quantiles", "mean", "axes")  # arrays of Usual and Features
 FILE, TENSORS = "controls.json", "controls.safetensors"

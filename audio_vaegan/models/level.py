@@ -20,6 +20,7 @@ from audio_vaegan.models.controls import Control
 ORDER = ("attack", "decay", "brightness", "loudness")
 ROUNDS = 2
 FALL, RAISE = 60.0, 30.0  # dB, the most that is taken off a frame or added to it
+EMPTY, FULL = 3.0, 12.0  # dB above the mel's floor: below, nothing is there to be raised; from there on, all is
 TILT, PIVOT = 3.0, 250.0  # dB an octave, the most that a spectrum is tilted in a round; Hz, below which it is not
 NINETY = -20 * math.log10(0.9)  # dB below the maximum: where an attack ends
 FLOOR = 1e-12  # of linear power
@@ -140,16 +141,18 @@ class Level(nn.Module):
         """The log-mel `[B, n_mels, T]`, changed as little as it takes to read as asked (standardised `[B, C]`).
 
         Attack: another rise over the same onset; decay: a steady fall more or less; brightness: a tilt of the spectrum;
-        loudness: a gain. A sound that this brings no nearer stays as it was.
+        loudness: a gain. A sound that this brings no nearer stays as it was. What lies at the mel's floor stays there:
+        raised, silence would be a burst of noise.
         """
         wanted = {name: (controls[:, i].float(), defined[:, i]) for name, (i, _) in self.controls.items()}
         decibels = self._decibels(mel.float())
         before = self._off(decibels, wanted)
-        made = decibels
+        made, there = decibels, ((decibels - self.floor - EMPTY) / (FULL - EMPTY)).clamp(0, 1)
         for _ in range(ROUNDS):
             for name in ORDER:
                 if name in wanted:
-                    made = made + torch.nan_to_num(getattr(self, f"_set_{name}")(made, *wanted[name]))
+                    change = torch.nan_to_num(getattr(self, f"_set_{name}")(made, *wanted[name]))
+                    made = made + torch.minimum(change, change * there)
         nearer = (self._off(made, wanted) < before).view(-1, 1, 1)
         made = made.clamp_min(self.floor)  # no real mel lies below it, and no vocoder knows what that would be
         return torch.where(nearer, (made - self.zero) * self.decibel, mel.float())
