@@ -130,7 +130,7 @@ def test_low_notes_whose_harmonics_blur_in_the_mel_are_as_clean_as_they_are_said
     assert (after <= before + 0.2).all() and (after < before - 2).sum() >= 3
     low = model.sample(48, seed=3, pitch=[24.0 + i / 4 for i in range(48)])
     right = (model.measure(low.audio)["pitch"] - low.controls["pitch"]).abs() < 0.5
-    assert right.float().mean() > 0.65  # README: 81 % of 47; without the noise stage 15 %
+    assert right.float().mean() >= 2 / 3  # README: 81 % of 47; without the noise stage 15 %
 
 
 def test_a_change_of_noisiness_and_its_opposite_return(model):

@@ -152,7 +152,7 @@ class Level(nn.Module):
             for name in ORDER:
                 if name in wanted:
                     change = torch.nan_to_num(getattr(self, f"_set_{name}")(made, *wanted[name]))
-                    made = made + torch.minimum(change, change * there)
+                    made = made + torch.minimum(change, change * there)  # what is raised, not what is lowered
         nearer = (self._off(made, wanted) < before).view(-1, 1, 1)
         made = made.clamp_min(self.floor)  # no real mel lies below it, and no vocoder knows what that would be
         return torch.where(nearer, (made - self.zero) * self.decibel, mel.float())
