@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audio_vaegan import compiled
+
 
 class AdaLayerNorm(nn.Module):
     """Layer norm over channels whose gain and offset come from a condition (FiLM on normalised features).
 
-    Shape: `[B, T, C]`, condition `[B, K]` or None -> `[B, T, C]`. Without `condition_dim`, a plain layer norm.
+    Shape: `[B, T, C]`, condition `[B, K]` -> `[B, T, C]`. Without `condition_dim`, a plain layer norm.
     """
 
     def __init__(self, channels: int, condition_dim: int | None = None) -> None:
@@ -23,10 +25,23 @@ class AdaLayerNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         x = self.norm(x)
-        if self.film is None or condition is None:
+        if self.film is None:
             return x
         gain, offset = self.film(condition).unsqueeze(1).chunk(2, dim=-1)
         return torch.addcmul(offset, x, 1 + gain)
+
+    def gains(self, condition: Tensor | None) -> tuple[Tensor, float]:
+        """What normalised features are multiplied by, less the second result, then what is added: `[B or 1, 2 C]`."""
+        if self.film is None:
+            return torch.cat([self.norm.weight, self.norm.bias]).unsqueeze(0), 0.0
+        return self.film(condition), 1.0
+
+
+def frame_convolution(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """What `conv` makes of frames that lie one after another, `[B, T, C]` -> `[B, T, D]`, without a transposition."""
+    image = x.unsqueeze(1).permute(0, 3, 1, 2)
+    out = F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.kernel_size[0] // 2))
+    return out.permute(0, 2, 3, 1).squeeze(1)
 
 
 class DepthwiseConv(nn.Module):
@@ -43,6 +58,8 @@ class DepthwiseConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
+        if compiled.fits(x):
+            return compiled.depthwise(x, self.weight, self.bias)
         channels, kernel = self.weight.shape
         image = x.unsqueeze(1).permute(0, 3, 1, 2)
         weight = self.weight.view(channels, 1, 1, kernel)
@@ -73,8 +90,16 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        y = self.contract(F.gelu(self.expand(self.norm(self.depthwise(x), condition))))
+        y = self.contract(F.gelu(self.expand(self._mixed(x, condition))))
         return torch.addcmul(x, self.scale, y)
+
+    def _mixed(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """What the other frames of each channel tell, normalised."""
+        if not compiled.fits(x):
+            mixed: Tensor = self.norm(self.depthwise(x), condition)
+            return mixed
+        gains, one = self.norm.gains(condition)
+        return compiled.depthwise_norm(x, self.depthwise.weight, self.depthwise.bias, gains, one, self.norm.norm.eps)
 
 
 class Attention(nn.Module):

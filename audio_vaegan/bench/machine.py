@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 from tqdm import tqdm
 
+from audio_vaegan.compiled import only_torch
+
 Call = Callable[[], Any]
 ROUNDS = 5  # at least so many turns, however long they take
 SHAPES = ((1024, 256, 768), (1024, 768, 256), (2048, 2048, 2048))  # rows, in, out: of networks like these, and large
@@ -100,7 +102,7 @@ def percentile(seconds: list[float], share: float) -> float:
 def operations(call: Call) -> float:
     """Floating-point operations of matrix products and convolutions, two a multiply-add, as counted while it runs.
     Transforms, norms and element-wise work are not counted."""
-    with _Counter() as counter:
+    with only_torch(), _Counter() as counter:
         call()
     return float(counter.total)
 

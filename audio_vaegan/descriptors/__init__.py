@@ -88,7 +88,7 @@ DESCRIPTORS = {
     )
 }
 
-_AT_A_TIME = 1 << 19  # samples: less costs time, more costs memory and time (the processor's cache)
+_AT_A_TIME = 1 << 18  # samples: less costs time, more costs memory and time (the processor's cache)
 _LOUDEST = 1e6  # beyond, squares overflow; no sound is there
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audio_vaegan import compiled
 from audio_vaegan.config import MelConfig
 
 
@@ -13,10 +14,12 @@ def inverse_stft(spectrum: Tensor, window: Tensor, config: MelConfig, samples: i
     torch.istft refuses frames that are not centred (`same` padding). Shape: complex `[B, T, n_fft / 2 + 1]`, window
     `[n_fft]` -> `[B, samples]`; what lies beyond the last frame is zero, and where hardly a window reaches, softer.
     """
-    frames = torch.fft.irfft(spectrum, config.n_fft, dim=-1).mul_(window)
-    audio = _overlap_add(frames, config.hop_length)
-    envelope = _overlap_add(window.square().expand(1, frames.shape[1], -1), config.hop_length)
+    frames = torch.fft.irfft(spectrum, config.n_fft, dim=-1)
     side = config.n_fft // 2 if config.padding == "center" else (config.n_fft - config.hop_length) // 2
+    if compiled.fits(frames) and not torch.is_grad_enabled():
+        return compiled.overlap_add(frames, window, config.hop_length, side, samples)
+    audio = _overlap_add(frames * window, config.hop_length)
+    envelope = _overlap_add(window.square().expand(1, frames.shape[1], -1), config.hop_length)
     envelope = envelope.clamp_min(1e-3 * float(window.square().max()))
     audio = audio[:, side : side + samples] / envelope[:, side : side + samples]
     return F.pad(audio, (0, samples - audio.shape[1]))

@@ -13,9 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from audio_vaegan import compiled
 from audio_vaegan.config import MelConfig, VocoderConfig
-from audio_vaegan.layers import ConvNeXtBlock
+from audio_vaegan.layers import ConvNeXtBlock, frame_convolution
 from audio_vaegan.mel import Mel
+from audio_vaegan.models.vocoder.banded import Banded
 from audio_vaegan.models.vocoder.istft import full_window, inverse_stft
 from audio_vaegan.models.vocoder.phase import bin_advance, lock_phases, nearest_peaks
 
@@ -42,10 +44,7 @@ def gate(mel: Tensor, floor: float) -> Tensor:
 class VocoderNetwork(nn.Module):
     """Log-mel `[B, n_mels, T]` -> Synthesis. Exactly silent where the mel lies at its floor, whatever the weights."""
 
-    pseudo_inverse: Tensor
     width: Tensor
-    spread: Tensor
-    above: Tensor
     window: Tensor
     centre: Tensor
     turn: Tensor
@@ -69,11 +68,10 @@ class VocoderNetwork(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         basis = self.mel.basis
         covered = basis.sum(dim=1) > 0
-        self.register_buffer("pseudo_inverse", torch.linalg.pinv(basis), persistent=False)
+        self.pseudo_inverse, self.bands = Banded(torch.linalg.pinv(basis)), Banded(basis)
         self.register_buffer("width", basis.sum(dim=0).clamp_min(1e-12), persistent=False)
-        self.register_buffer("spread", (basis / basis.sum(dim=1, keepdim=True).clamp_min(1e-12)).T, persistent=False)
-        above = torch.arange(bins) > (covered.nonzero().max() if covered.any() else bins)
-        self.register_buffer("above", above.float(), persistent=False)
+        self.spread = Banded((basis / basis.sum(dim=1, keepdim=True).clamp_min(1e-12)).T.contiguous())
+        self.covered = int(covered.nonzero().max()) + 1 if covered.any() else bins  # bins; above lies no band
         self.register_buffer("window", full_window(self.mel.window, mel.n_fft), persistent=False)
         self.register_buffer("centre", bin_advance(mel.n_fft, mel.hop_length), persistent=False)
         # Phases here are those at the middle of the frame, where the bins of one partial agree; the FFT's are at its
@@ -92,7 +90,8 @@ class VocoderNetwork(nn.Module):
 
     def _write(self, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The complex spectrum, the advance of its phases, and the gated mel, all `[B, T, ...]`."""
-        x = self.norm(self.enter(self._scaled(log_mel)).transpose(1, 2))
+        log_mel = log_mel.transpose(1, 2).contiguous()
+        x = self.norm(frame_convolution(self._scaled(log_mel), self.enter))
         for block in self.blocks:
             x = block(x)
         return self._spectrum(self.head(self.last_norm(x)), log_mel)
@@ -100,27 +99,32 @@ class VocoderNetwork(nn.Module):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def _spectrum(self, written: Tensor, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        louder, advance, offset = written.float().chunk(3, dim=-1)
-        mel = self.mel.expand(log_mel.float()).transpose(1, 2)
+        written = written.float()
+        louder, advance, offset = written.chunk(3, dim=-1)
+        mel = self.mel.expand(log_mel.float())
         mel = mel * gate(mel, self.config.floor)
-        magnitude = self._start(mel) * (math.exp(LOUDEST) * torch.sigmoid(louder - LOUDEST))
+        most = self._start(math.exp(LOUDEST * self.config.power) * mel)
+        magnitude = most * (louder - LOUDEST).sigmoid_()
+        if compiled.fits(written) and not torch.is_grad_enabled():
+            spectrum = compiled.locked_spectrum(magnitude, written, self.centre, self.turn, self.radius)
+            return spectrum, advance, mel
         advance = 3 * advance
-        peaks = nearest_peaks(magnitude.detach(), self.radius)
-        phase = lock_phases(advance + self.centre, peaks) + offset + self.turn
+        phase = lock_phases(advance + self.centre, nearest_peaks(magnitude.detach(), self.radius))
+        phase = phase + offset + self.turn
         # Not torch.polar: on a CPU that is three times as slow.
         return torch.complex(magnitude * phase.cos(), magnitude * phase.sin()), advance, mel
 
     def _scaled(self, log_mel: Tensor) -> Tensor:
         """The mel in about [-1, 3] of any MelConfig."""
-        nats = log_mel * (1.0 if self.config.log == "ln" else math.log(10)) / self.config.power
-        return (nats - math.log(self.config.floor) / self.config.power) / 4 - 1
+        nats = (1.0 if self.config.log == "ln" else math.log(10)) / self.config.power
+        return log_mel * (nats / 4) - (math.log(self.config.floor) / self.config.power / 4 + 1)
 
     def _start(self, mel: Tensor) -> Tensor:
         """Magnitudes `[B, T, n_fft / 2 + 1]` of a gated mel `[B, T, n_mels]`, by the pseudo-inverse of the
         mel basis (as FreeV, Lv et al. 2024); above the highest band, as loud as that. Zero where the mel is."""
         power, level = self.config.power, mel / self.width
-        start = (mel @ self.pseudo_inverse).clamp_min(0) + LEAST**power * level.mean(dim=-1, keepdim=True)
-        start = start + self.above * level[..., -1:]
+        start = self.pseudo_inverse(mel).clamp_min_(0).add_(LEAST**power * level.mean(dim=-1, keepdim=True))
+        start[..., self.covered :] += level[..., -1:]
         return start if power == 1 else (start + 1e-30).sqrt() * (start > 0)
 
     @torch.no_grad()
@@ -135,11 +139,11 @@ class VocoderNetwork(nn.Module):
         sounds = (mel.amax(dim=-1, keepdim=True) > 0).float()
         if whole > c.n_fft:
             spectrum = self.mel.spectrum(inverse_stft(spectrum, self.window, c, whole)).transpose(1, 2)
-            square = torch.view_as_real(spectrum).square()
-            found = square[..., 0].add_(square[..., 1])  # a third of the time that abs takes
+            real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+            found = real.square().addcmul_(imaginary, imaginary)  # half of the time that abs takes
             found = found.sqrt_() if c.power == 1 else found
-            lacks = mel / (found @ self.mel.basis).clamp_min(c.floor)
+            lacks = mel / self.bands(found).clamp_min(c.floor)
             lacks = lacks if c.power == 1 else lacks.sqrt_()
-            gains = (lacks.clamp_(*GAINS).log_().mul_(RELAXATION) @ self.spread).exp_().mul_(sounds)
+            gains = self.spread(lacks.clamp_(*GAINS).log_().mul_(RELAXATION)).exp_().mul_(sounds)
             spectrum.mul_(gains)  # in place: fresh memory is what costs most here
         return inverse_stft(spectrum, self.window, c, samples)

@@ -18,6 +18,7 @@ class PortableVocoder(nn.Module):
     """
 
     forward_basis: Tensor
+    above: Tensor
     inverse_basis: Tensor
     envelope: Tensor
 
@@ -39,6 +40,7 @@ class PortableVocoder(nn.Module):
         whole = torch.zeros((frames - 1) * hop + n, dtype=torch.float64)
         for t in range(frames):
             whole[t * hop : t * hop + n] += window.square()
+        self.register_buffer("above", (torch.arange(bins) >= network.covered).float())
         self.side = (n - hop) // 2
         whole = whole.clamp_min(1e-3 * float(window.square().max()))
         self.register_buffer("envelope", whole[self.side : self.side + frames * hop].float())
@@ -52,15 +54,15 @@ class PortableVocoder(nn.Module):
             x = block(x)
         louder, advance, offset = net.head(net.last_norm(x)).chunk(3, dim=-1)
         level = mel / net.width
-        start = (mel @ net.pseudo_inverse).clamp_min(0) + LEAST * level.mean(dim=-1, keepdim=True)
-        magnitude = (start + net.above * level[..., -1:]) * (math.exp(LOUDEST) * torch.sigmoid(louder - LOUDEST))
+        start = (mel @ net.pseudo_inverse.matrix).clamp_min(0) + LEAST * level.mean(dim=-1, keepdim=True)
+        magnitude = (start + self.above * level[..., -1:]) * (math.exp(LOUDEST) * torch.sigmoid(louder - LOUDEST))
         phase = self._locked(3 * advance + net.centre, magnitude) + offset + net.turn
         real, imaginary = magnitude * phase.cos(), magnitude * phase.sin()
         sounds = (mel.amax(dim=-1, keepdim=True) > 0).float()
         real, imaginary = self._spectrum(self._audio(real, imaginary))
         found = (real.square() + imaginary.square()).sqrt()
         lacks = mel / (found @ net.mel.basis).clamp_min(c.floor)
-        gains = ((lacks.clamp(*GAINS).log() * RELAXATION) @ net.spread).exp() * sounds
+        gains = ((lacks.clamp(*GAINS).log() * RELAXATION) @ net.spread.matrix).exp() * sounds
         real, imaginary = real * gains, imaginary * gains
         return self._audio(real, imaginary)
 

@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from audio_vaegan.compiled import only_torch
 from audio_vaegan.config import MelConfig, VocoderConfig
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import read_bytes, write_atomic
@@ -48,7 +49,7 @@ def multiply_adds(network: VocoderNetwork, seconds: float = 4.0) -> float:
     """Multiply-adds of a second of audio, counted as the network runs: all matrix products and convolutions."""
     frames = network.config.frames(round(seconds * network.config.sample_rate))
     mel = torch.zeros(1, network.config.n_mels, frames, device=network.window.device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), only_torch(), FlopCounterMode(display=False) as counter:
         network.synthesise(mel, frames * network.config.hop_length)
 
     return counter.get_total_flops() / 2 / seconds
