@@ -1,8 +1,9 @@
 """Loops that numba compiles: what a chain of small operations of torch spends on handing over between them.
 
 For float32 on a CPU; GPUs, mixed precision and exports take torch's operations, which are the same to rounding.
-Each runs on one thread and is quicker than torch on two: CONTRIBUTING.md, "What was done for speed". The first call on
-a machine compiles for a few seconds and leaves the result in a cache folder, beside this file or in the user's own.
+Each runs on one thread, in a third to a half of the time that torch takes on two: CONTRIBUTING.md, "What was done for
+speed". The first call on a machine compiles for a few seconds and leaves the result in a cache folder, beside this file
+or in the user's own.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ _ONE, _TWO, _THREE, _HALF = np.float32(1), np.float32(2), np.float32(3), np.floa
 _TAU, _TURN = np.float32(2 * math.pi), np.float32(0.5 / math.pi)
 _S3, _S5, _S7, _S9, _S11 = (np.float32((-1) ** (n // 2) / math.factorial(n)) for n in (3, 5, 7, 9, 11))
 _C2, _C4, _C6, _C8, _C10, _C12 = (np.float32((-1) ** (n // 2) / math.factorial(n)) for n in (2, 4, 6, 8, 10, 12))
+THREADS = 4  # with more of them torch's operations are taken to be the quicker ones (measured with two only)
 _counting = ContextVar("counting", default=False)
 
 
@@ -46,13 +48,15 @@ def only_torch() -> Iterator[None]:
 
 
 def fits(x: Tensor) -> bool:
-    """Whether a tensor can go through the loops below: float32 on a CPU, no autocast, and values, not a tracer's."""
+    """Whether a tensor goes through the loops below: float32 on a CPU, no autocast, values, not a tracer's, and few
+    threads."""
     return (
         not _counting.get()
         and type(x) in (Tensor, Parameter)
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
+        and torch.get_num_threads() <= THREADS
     )
 
 

@@ -18,6 +18,15 @@ from audio_vaegan.models.vocoder.istft import inverse_stft
 from audio_vaegan.models.vocoder.network import VocoderNetwork
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """As many as the loops are for, whatever the machine has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 def gradients(network, inputs, weight):
     """What comes out, and the gradients of all that has one."""
     leaves = [*inputs, *network.parameters()]
@@ -57,6 +66,9 @@ def test_what_is_not_a_plain_float32_tensor_on_a_cpu_goes_through_torch():
     assert not compiled.fits(x.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert not compiled.fits(x)
+    torch.set_num_threads(compiled.THREADS + 1)
+    assert not compiled.fits(x)
+    torch.set_num_threads(2)
     block = ConvNeXtBlock(4).double()
     out = block(torch.randn(2, 9, 4, dtype=torch.float64, requires_grad=True))
     assert out.dtype == torch.float64

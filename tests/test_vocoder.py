@@ -248,8 +248,7 @@ def test_sizes_and_their_cost():
     net = network(size=small)
     cost = multiply_adds(net)
     assert cost <= 0.3e9
-    # Every weight is used once a frame, 62.5 times a second, and of the mel basis of 513 x 128, there and back, less than
-    # half.
+    # Every weight is used once a frame, 62.5 times a second, and of the mel basis, there and back, less than half.
     parts = [part for banded in (net.bands, net.spread, net.pseudo_inverse) for part in banded.parts]
     banded = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in parts)
     assert banded < 1.5 * 513 * 128

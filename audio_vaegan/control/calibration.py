@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 KNOTS = 9
 STEEPEST = 4.0  # of the map: where the sound hardly follows the coordinate, pushing harder breaks it
@@ -37,6 +36,8 @@ def fit_map(coordinate: Floats, measured: Floats, knots: int = KNOTS) -> Map:
     and turned round. Where it is so flat that its inverse would be steeper than `STEEPEST`, it is made less flat.
     Fewer than 30 pairs, or all at one coordinate: the identity.
     """
+    from sklearn.isotonic import IsotonicRegression
+
     fine = np.isfinite(coordinate) & np.isfinite(measured)
     x, y = coordinate[fine], measured[fine]
     if len(x) < 30 or np.ptp(x) < 1e-6:

@@ -10,11 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
-from sklearn.decomposition import PCA
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold
-from sklearn.svm import LinearSVC
 
 from audio_vaegan.errors import UserError, did_you_mean
 
@@ -64,6 +59,8 @@ def find_direction(
     method; NaN if one side of a class is one group. Raises `UserError`: unknown method, shapes that differ, z not
     finite, constant attribute, too few sounds or groups, nothing left to move.
     """
+    from sklearn.svm import LinearSVC
+
     where = f"direction {name!r}: "
     if method not in METHODS:
         raise UserError(f"{where}no method {method!r}.{did_you_mean(method, METHODS)}")
@@ -115,6 +112,8 @@ def principal_directions(z: Floats, count: int = 8) -> tuple[NDArray[np.float64]
 
     `count` is at most the smaller of N and Z. Raises `UserError`: z not finite.
     """
+    from sklearn.decomposition import PCA
+
     _check(z, "principal directions: ")
     pca = PCA(min(count, *z.shape), svd_solver="full").fit(z.astype(np.float64))
     steps = pca.components_ * np.sqrt(pca.explained_variance_)[:, None]
@@ -146,6 +145,8 @@ def _varies(y: Floats, groups: NDArray[Any]) -> bool:
 
 
 def _folds(groups: NDArray[Any]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    from sklearn.model_selection import GroupKFold
+
     return GroupKFold(min(5, len(np.unique(groups)))).split(groups, groups=groups)
 
 
@@ -170,6 +171,8 @@ def _smallest_step(x: Floats, gradient: Floats, others: Floats, free: NDArray[np
 
     With the read-out as gradient it is, but for length, the first column of the pseudo-inverse of both, stacked.
     """
+    from sklearn.covariance import ledoit_wolf
+
     covariance = ledoit_wolf(x)[0] + 1e-6 * np.eye(len(free))  # regular even if a coordinate never varies
     precision = np.linalg.inv(covariance)[np.ix_(free, free)]
     basis = np.linalg.inv(np.linalg.cholesky(precision)).T  # steps of one standard deviation, what is not free held
@@ -186,6 +189,8 @@ def _score(x: Floats, y: Floats, groups: NDArray[Any], binary: bool) -> float:
 
     Without intercepts: the mean of the other folds runs against the fold left out, and pushes chance below chance.
     """
+    from sklearn.metrics import roc_auc_score
+
     guess = np.full(len(y), np.nan)
     for fit, test in _folds(groups):
         if np.ptp(y[fit]):

@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 FEW = 12  # codes for which two principal components do
 
@@ -13,6 +11,9 @@ FEW = 12  # codes for which two principal components do
 def lay_out(codes: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np.float32]:
     """Places `[N, 2]` in [0, 1] of codes `[N, D]`: t-SNE (van der Maaten & Hinton 2008), begun at the first two
     principal components; of a dozen codes or fewer these themselves."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     codes = np.asarray(codes, dtype=np.float64)
     count, size = codes.shape
     if count <= FEW or np.ptp(codes, axis=0).max() < 1e-9:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 Floats = NDArray[np.floating[Any]]
 KERNELS = 3000  # codes that a prior keeps
@@ -56,6 +55,8 @@ class Prior:
     def distance(self, z: Floats) -> NDArray[np.float64]:
         """Mahalanobis distance of codes `[N, Z]` to the nearest component, per coordinate (about 1 for a real sound);
         a control that is undefined (NaN) stands at the component's mean."""
+        from scipy.spatial.distance import cdist
+
         nearest = np.full(len(z), np.inf)
         there, kinds = np.isfinite(z), self._kinds()
         for kind, covariance in enumerate(self.covariance):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 Floats = NDArray[np.float64]
 COMPONENTS = 48
@@ -26,6 +25,8 @@ class Features:
 
 def fit_features(features: Floats) -> Features:
     """The Gaussian of features `[N, F]` of training sounds."""
+    from sklearn.decomposition import PCA
+
     count = min(COMPONENTS, len(features) - 1, features.shape[1])
     pca = PCA(count, svd_solver="covariance_eigh").fit(features)
     deviation = np.sqrt(pca.explained_variance_.clip(1e-12))

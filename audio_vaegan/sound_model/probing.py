@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from audio_vaegan.sound_model.editing import BATCH
@@ -67,6 +64,10 @@ class Probe:
 
 def fit_probe(features: Floats, labels: Sequence[str]) -> Probe:
     """Logistic regression on standardised features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     line = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=2000))
     line.fit(features, np.asarray(labels))
     return Probe(tuple(map(str, line.classes_)), line)
