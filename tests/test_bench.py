@@ -1,6 +1,7 @@
 """Figures of speed: what is counted, that all are timed alike, and that every group measures what it says."""
 
 import json
+from time import sleep
 
 import numpy as np
 import pytest
@@ -36,6 +37,16 @@ def test_calls_take_turns_and_the_first_of_each_is_not_counted():
     took = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, CPU, seconds=0.0, rounds=4)
     assert order == ["a", "b"] * 5 and [len(t) for t in took.values()] == [4, 4]
     assert len(in_turns({"quick": lambda: None}, CPU, seconds=5.0)["quick"]) == 1000
+
+
+def test_who_is_quick_stays_on_turn_for_as_long_as_who_is_slow():
+    order = []
+    calls = {"quick": lambda: (order.append("q"), sleep(0.01)), "slow": lambda: (order.append("s"), sleep(0.2))}
+    took = in_turns(calls, CPU, seconds=0.0, rounds=2, stay=0.1)
+    turns = "".join(order).split("s")
+    assert len(took["slow"]) == 2 and turns[-1] == "" and len(turns) == 4
+    assert all(5 <= len(turn) <= 10 for turn in turns[:3])
+    assert len(took["quick"]) == len(turns[1]) + len(turns[2]) and min(took["quick"]) >= 0.01
 
 
 def test_percentiles_of_known_times():

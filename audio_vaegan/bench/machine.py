@@ -62,12 +62,18 @@ def _processor() -> str:
 
 
 def in_turns(
-    calls: Mapping[str, Call], device: torch.device, seconds: float = 2.0, title: str = "", rounds: int = ROUNDS
+    calls: Mapping[str, Call],
+    device: torch.device,
+    seconds: float = 2.0,
+    title: str = "",
+    rounds: int = ROUNDS,
+    stay: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of each call, in turns, so that a busy minute of the machine falls on all alike.
 
     As many turns as let the quickest run for so many `seconds` in all, or the dearest for ten times as many; `rounds`
-    at least, a thousand at most; one turn before is not counted.
+    at least, a thousand at most; one turn before is not counted. In a turn each is called once, and again until `stay`
+    seconds are over: the quick ones else always find the caches full of what the slow ones left.
     """
     took: dict[str, list[float]] = {name: [] for name in calls}
     bar = tqdm(total=rounds + 1, desc=title, unit="turn", leave=False, disable=not title)
@@ -75,13 +81,18 @@ def in_turns(
     while turn < turns:
         for name, call in calls.items():
             _wait(device)
-            began = time.perf_counter()
-            call()
-            _wait(device)
-            took[name].append(time.perf_counter() - began)
+            began = now = time.perf_counter()
+            while True:
+                call()
+                _wait(device)
+                before, now = now, time.perf_counter()
+                took[name].append(now - before)
+                if now - began >= stay:
+                    break
         turn += 1
         if turn == 0:  # the first was slow: what is loaded and tuned at first use
-            each = [found.pop() for found in took.values()]
+            each = [max(stay, found[-1]) for found in took.values()]
+            took = {name: [] for name in calls}
             wanted = min(seconds / min(each), 10 * seconds / max(each), 1000.0)
             turns = max(rounds, round(wanted))
             bar.total = turns + 1

@@ -15,6 +15,7 @@ from audio_vaegan.bench.sounds import latent_to_waveform
 from audio_vaegan.sound_model import SoundModel
 
 ROUNDS = 3  # turns at least: a batch takes some of them half a minute
+STAY = 2.0  # seconds that each has in a turn, if one call does not take longer
 Builder = Callable[[torch.device], Callable[[int, float], Call]]
 
 
@@ -162,10 +163,10 @@ def bench_peers(model: SoundModel, machine: Machine, batch: int, seconds: float)
     with torch.no_grad():
         many = {name: of(batch, clip) for name, of in builders.items()}
         one = {name: of(1, clip) for name, of in builders.items()}
-        took = in_turns(many, device, seconds, f"peers, {batch} sounds", ROUNDS)
-        each = in_turns(one, device, seconds, "peers, one sound", ROUNDS)
-        for name, call in many.items():
-            took_all, count = median(took[name]), operations(call)
+        took = in_turns(many, device, seconds, f"peers, {batch} sounds", ROUNDS, STAY)
+        each = in_turns(one, device, seconds, "peers, one sound", ROUNDS, STAY)
+        for name in many:
+            took_all, count = median(took[name]), batch * operations(one[name])
             rows.append(
                 {
                     "name": name,
