@@ -169,7 +169,12 @@ def _bench_words(p: argparse.ArgumentParser) -> None:
     p.add_argument("--recipe", type=Path, help="of training; quickstart.yaml if not given")
     p.add_argument("--store", type=Path, help="folder made by prepare; the notes of the package if not given")
     p.add_argument("--batch", type=int, default=16, help="sounds at once")
-    p.add_argument("--seconds", type=float, default=2.0, help="of timing, for the quickest of what takes turns")
+    p.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="of timing, for the quickest of what takes turns; of a peer, on every turn",
+    )
     p.add_argument("--threads", type=int, help="of torch; as many as it takes by itself if not given")
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...; training takes a GPU where there is one")
     vocoder_words(p)

@@ -15,7 +15,6 @@ from audio_vaegan.bench.sounds import latent_to_waveform
 from audio_vaegan.sound_model import SoundModel
 
 ROUNDS = 3  # turns at least: a batch takes some of them half a minute
-STAY = 2.0  # seconds that each has in a turn, if one call does not take longer
 Builder = Callable[[torch.device], Callable[[int, float], Call]]
 
 
@@ -145,7 +144,8 @@ PEERS = (
 
 def bench_peers(model: SoundModel, machine: Machine, batch: int, seconds: float) -> list[dict[str, Any]]:
     """Our latent to waveform first, then the peers: times real time, and how many times as fast as each we are.
-    A peer that is not installed, or that does not run here, has a row that says so."""
+    A peer that is not installed, or that does not run here, has a row that says so. In a turn each has `seconds`, or
+    one call where that takes longer."""
     clip, device = model.clip_samples / model.sample_rate, model.device
     builders: dict[str, Callable[[int, float], Call]] = {OURS: lambda count, _: latent_to_waveform(model, count)}
     missing: list[dict[str, Any]] = []
@@ -163,8 +163,8 @@ def bench_peers(model: SoundModel, machine: Machine, batch: int, seconds: float)
     with torch.no_grad():
         many = {name: of(batch, clip) for name, of in builders.items()}
         one = {name: of(1, clip) for name, of in builders.items()}
-        took = in_turns(many, device, seconds, f"peers, {batch} sounds", ROUNDS, STAY)
-        each = in_turns(one, device, seconds, "peers, one sound", ROUNDS, STAY)
+        took = in_turns(many, device, seconds, f"peers, {batch} sounds", ROUNDS, stay=seconds)
+        each = in_turns(one, device, seconds, "peers, one sound", ROUNDS, stay=seconds)
         for name in many:
             took_all, count = median(took[name]), batch * operations(one[name])
             rows.append(
