@@ -34,6 +34,7 @@ RANGE = 60.0  # dB below the loudest band and frame of a sound; what is softer i
 LABELS = ("instrument_str", "instrument", "class", "folder")  # the first of them that the clips have names instruments
 QUALITIES = ("brightness", "noisiness", "attack", "decay")  # descriptors that are learned besides: they need no label
 STEPS, BATCH, SEED = 1000, 64, 0
+OFTEN = 128  # times that a sound comes in training at most: a small store is learned by heart long before STEPS
 LEARNING_RATE, WARM_UP = 2e-3, 50
 WIDTHS, FEATURES = (16, 32, 64, 96), 128
 QUALITY = 0.5  # weight of the descriptors' error beside each cross-entropy
@@ -133,7 +134,7 @@ class _Targets:
 def train_judge(
     store: Store,
     label: str | None = None,
-    steps: int = STEPS,
+    steps: int | None = None,
     seed: int = SEED,
     say: Callable[[str], None] = print,
 ) -> TrainedJudge:
@@ -143,6 +144,7 @@ def train_judge(
     label, train = _label(store, label), store.split("train")
     if not len(train):
         raise UserError(f"--store {store.path}: has no training clips, from which a judge could learn")
+    steps = steps or max(1, min(STEPS, OFTEN * len(train) // BATCH))
     targets, mel = _targets(store, label, train), Mel(store.mel)
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):

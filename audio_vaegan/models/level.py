@@ -13,7 +13,7 @@ from scipy.signal import sosfreqz
 from torch import Tensor, nn
 
 from audio_vaegan.config import MelConfig
-from audio_vaegan.descriptors.loudness import k_weighting
+from audio_vaegan.descriptors.loudness import k_weighting, loudness
 from audio_vaegan.mel import mel_basis
 from audio_vaegan.models.controls import Control
 
@@ -25,6 +25,23 @@ TILT, PIVOT = 3.0, 250.0  # dB an octave, the most that a spectrum is tilted in 
 NINETY = -20 * math.log10(0.9)  # dB below the maximum: where an attack ends
 FLOOR = 1e-12  # of linear power
 READ = ("loudness", "brightness", "attack", "decay")
+SOFTEST, LOUDEST = -1.0, 1.0  # deviations from training's mean loudness, between which most of its sounds lay
+
+
+def lacking(controls: Sequence[Control], audio: Tensor, sample_rate: int) -> Tensor:
+    """The gain in dB `[B]` that brings clips `[B, samples]` to the nearest loudness that the training of a model with
+    these controls knew well: 0 for most of its sounds, for silence, and where it knows no loudness."""
+    control = next((c for c in controls if c.name == "loudness"), None)
+    if control is None or not audio.shape[1]:
+        return torch.zeros(len(audio))
+    whole = torch.full((len(audio),), audio.shape[1])
+    own = control.standard(loudness(audio.cpu(), sample_rate, whole).float())
+    return ((own.clamp(SOFTEST, LOUDEST) - own) * control.deviation).nan_to_num(0.0)
+
+
+def louder(audio: Tensor, gain: Tensor) -> Tensor:
+    """Audio `[B, samples]` by so many dB `[B]` louder."""
+    return audio * torch.pow(10.0, gain / 20).unsqueeze(1).to(audio.device)
 
 
 class Level(nn.Module):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from audio_vaegan.models import level
 from audio_vaegan.models.noise import blurred, set_noisiness
 from audio_vaegan.sound_model import editing
 from audio_vaegan.sound_model.editing import BATCH
@@ -18,33 +20,63 @@ if TYPE_CHECKING:
 CLEANER = 1.0  # deviations by which the generator is asked to be less noisy than the sound shall be
 
 
+def heard(model: SoundModel, audio: Tensor) -> Tensor:
+    """Clips `[B, samples]` as the networks hear them: those louder or softer than most of training at the nearest
+    loudness that it knew well."""
+    return level.louder(audio, level.lacking(model.vaegan.controls, audio, model.sample_rate))
+
+
 def mel_of(model: SoundModel, sound: Sound) -> Tensor:
     """See `SoundModel.decode_mel`."""
-    parts = []
-    count, in_audio = len(model.controls), sound.noise_asked.to(model.device)
-    for i in range(0, len(sound), BATCH):
-        z = sound.z[i : i + BATCH].to(model.device)
-        controls = z[:, :count]
-        asked, defined = controls.nan_to_num(0.0), ~controls.isnan()
-        given = asked.clone()
-        if "noisiness" in model.controls:  # what lacks can be added in the audio, more easily than taken away
-            k, low = [*model.controls].index("noisiness"), model.controls["noisiness"].standard_range[0]
-            cleaner = (asked[:, k] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, k])
-            given[:, k] = torch.where(in_audio[i : i + BATCH], cleaner, asked[:, k])
-        with torch.no_grad():
-            mel = model.vaegan.generator(z[:, count:], given, defined)
-        parts.append(model.vaegan.denormalise(model.level.set(mel, asked, defined)))
-    return torch.cat(parts)
+    return _louder_mel(model, *_within_reach(model, sound))
 
 
 def decode(model: SoundModel, sound: Sound, seed: int | None, limit: bool) -> Clip:
     """See `SoundModel.decode`."""
-    mel = model.decode_mel(sound)
+    mel, gain = _within_reach(model, sound)
     audio = model.vocode(mel, limit=False)
     within = torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1)
     audio = _with_noise(model, audio * within, sound) * within
+    audio = level.louder(audio, gain)
     audio = audio.clamp(-1, 1) if limit else audio
-    return Clip(audio, model.sample_rate, sound.z, sound.controls, mel.cpu(), seed, sound.own_noise)
+    mel = _louder_mel(model, mel, gain).cpu()
+    return Clip(audio, model.sample_rate, sound.z, sound.controls, mel, seed, sound.own_noise)
+
+
+def _within_reach(model: SoundModel, sound: Sound) -> tuple[Tensor, Tensor]:
+    """The log-mel `[B, n_mels, T]` of latents, where they ask for a loudness that training hardly knew at the nearest
+    that it knew well, and the gain in dB `[B]` from there to the one asked, on the CPU."""
+    parts = []
+    count, in_audio = len(model.controls), sound.noise_asked.to(model.device)
+    gain = torch.zeros(len(sound))
+    if "loudness" in model.controls:
+        k, control = [*model.controls].index("loudness"), model.controls["loudness"]
+        gain = ((sound.z[:, k] - sound.z[:, k].clamp(level.SOFTEST, level.LOUDEST)) * control.deviation).nan_to_num(0.0)
+    for i in range(0, len(sound), BATCH):
+        z = sound.z[i : i + BATCH].to(model.device)
+        controls = z[:, :count]
+        asked, defined = controls.nan_to_num(0.0), ~controls.isnan()
+        if "loudness" in model.controls:
+            asked[:, k] = asked[:, k].clamp(level.SOFTEST, level.LOUDEST) * defined[:, k]
+        given = asked.clone()
+        if "noisiness" in model.controls:  # what lacks can be added in the audio, more easily than taken away
+            n, low = [*model.controls].index("noisiness"), model.controls["noisiness"].standard_range[0]
+            cleaner = (asked[:, n] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, n])
+            given[:, n] = torch.where(in_audio[i : i + BATCH], cleaner, asked[:, n])
+        with torch.no_grad():
+            mel = model.vaegan.generator(z[:, count:], given, defined)
+        parts.append(model.vaegan.denormalise(model.level.set(mel, asked, defined)))
+    return torch.cat(parts), gain
+
+
+def _louder_mel(model: SoundModel, mel: Tensor, gain: Tensor) -> Tensor:
+    """Log-mels `[B, n_mels, T]` of sounds by so many dB `[B]` louder; none falls below the mel's floor by that."""
+    if not gain.any():
+        return mel
+    c = model.recipe.mel
+    nats = 1.0 if c.log == "ln" else math.log(10)
+    moved = mel + gain.to(mel.device).view(-1, 1, 1) * (c.power * math.log(10) / 20 / nats)
+    return torch.where(gain.to(mel.device).view(-1, 1, 1) == 0, mel, moved.clamp_min(math.log(c.floor) / nats))
 
 
 def _with_noise(model: SoundModel, audio: Tensor, sound: Sound) -> Tensor:

@@ -212,7 +212,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
 
     def encode_batch(self, audio: Tensor, controls: Mapping[str, Tensor], samples: Tensor) -> Sound:
         """Latents of clips `[B, clip_samples]` whose controls (`[B]` each, NaN: undefined) and lengths are known."""
-        timbre = torch.cat([self._encode_mel(a) for a in audio.split(BATCH)])
+        timbre = torch.cat([self._encode_mel(a) for a in decoding.heard(self, audio).split(BATCH)])
         return self.sound_of(timbre, controls, samples)
 
     def replace_controls(self, sound: Sound, controls: Mapping[str, Tensor]) -> Sound:
@@ -228,7 +228,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
 
     def guess_classes(self, audio: Tensor) -> dict[str, Tensor]:
         """The classes that the model's heads hear in audio `[B, samples]`."""
-        return self.bundle.hear_classes(self.mel(audio.to(self.device)))
+        return self.bundle.hear_classes(self.mel(decoding.heard(self, audio).to(self.device)))
 
     def measure(self, audio: Tensor, samples: Tensor | None = None) -> dict[str, Tensor]:
         """What the meters find in audio `[B, samples]`, of which the first `samples` `[B]` are the sound: each control

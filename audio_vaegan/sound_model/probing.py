@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audio_vaegan.sound_model.decoding import heard
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.scoring import judge_features
 
@@ -29,7 +30,7 @@ def features(model: SoundModel, audio: Tensor) -> Floats:
     given = z[:, : len(model.controls)]
     parts = [z[:, len(model.controls) :], np.nan_to_num(given), np.isnan(given).astype(np.float64)]
     if model.bundle.discriminator is not None:
-        parts.append(judge_features(model, audio))
+        parts.append(judge_features(model, heard(model, audio)))
     return np.concatenate(parts, axis=1)
 
 
@@ -40,10 +41,11 @@ def judged_classes(model: SoundModel, audio: Tensor) -> Floats | None:
     if network is None or network.kinds is None:
         return None
     parts = []
+    audio = heard(model, audio)
     with torch.no_grad():
         for some in audio.split(BATCH):
-            _, heard = network(model.vaegan.normalise(model.mel(some.to(model.device))))
-            logits = network.classes(heard)
+            _, found = network(model.vaegan.normalise(model.mel(some.to(model.device))))
+            logits = network.classes(found)
             assert logits is not None
             parts.append(logits.softmax(dim=1).cpu())
     return torch.cat(parts).double().numpy()

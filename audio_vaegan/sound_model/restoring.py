@@ -6,7 +6,9 @@ the error of what is known, plus the prior's): missing time, missing bandwidth, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from audio_vaegan.errors import UserError
 from audio_vaegan.models.controls import Values
+from audio_vaegan.models.level import lacking
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.sounds import Sound
 
@@ -27,6 +30,7 @@ CROSS_FADE = 0.008  # seconds at both ends of a gap
 ABOVE_NOISE = 0.7  # nats of magnitude (6 dB) by which a band must exceed the noise to count as known
 QUIET = 0.08  # share of the frames, the quietest ones, from which the noise is learned
 DEEPEST = 0.03  # gain (-30 dB) below which noise is not pressed
+DOUBLE = 20 * math.log10(2)  # dB
 TOP = 12  # known bands below the missing ones, by whose level these are set
 
 
@@ -57,12 +61,35 @@ def restore(
             return _widen(model, whole, bandwidth, start)
         return _denoise(model, whole, n, None if isinstance(noise, bool) else noise, start)
 
-    whole = torch.nn.functional.pad(audio, (0, model.clip_samples - n))
+    # Worked on where the model hears well, by powers of two: so what is known comes back to the bit.
+    known_audio = audio.clone()
+    for a, b in gaps:
+        if 0 <= a < b:  # else it is refused below
+            known_audio[:, round(a * model.sample_rate) : round(b * model.sample_rate)] = 0
+    doubled = lacking(model.vaegan.controls, known_audio, model.sample_rate).div(DOUBLE).round().unsqueeze(1)
+    if n:
+        room = torch.floor(torch.log2(0.5 / known_audio.abs().amax(dim=1, keepdim=True).clamp_min(1e-6)))
+        doubled = doubled.minimum(room.clamp_min(0))
+    whole = torch.nn.functional.pad(audio * torch.exp2(doubled), (0, model.clip_samples - n))
+    known = dict(known or {})
+    if "loudness" in known:
+        control = model.control("loudness")
+        known["loudness"] = control.numbers(known["loudness"], len(audio)) + DOUBLE * doubled[:, 0]
     plain, sound = once(None)
-    start = model.encode(plain[:, :n], **(known or {}))
+    start = model.encode(plain[:, :n], **known)
     if fill:
         plain, sound = once(start)
-    return plain[:, :n], sound or start
+    made = (plain[:, :n] * torch.exp2(-doubled)).clamp(-1, 1)
+    return made, _by_decibels(model, sound or start, -DOUBLE * doubled[:, 0])
+
+
+def _by_decibels(model: SoundModel, sound: Sound, gain: Tensor) -> Sound:
+    """The latents of the same sound by so many dB `[B]` louder."""
+    if "loudness" not in model.controls:
+        return sound
+    z, k = sound.z.clone(), [*model.controls].index("loudness")
+    z[:, k] += gain / model.controls["loudness"].deviation
+    return replace(sound, z=z, controls={**sound.controls, "loudness": sound.controls["loudness"] + gain})
 
 
 def find_latent(
@@ -81,8 +108,9 @@ def find_latent(
         target = net.normalise(log_mel[i : i + BATCH].to(model.device))
         most = None if ceiling is None else net.normalise(ceiling[i : i + BATCH].to(model.device))
         controls, defined = z[:, :count].nan_to_num(0.0), ~z[:, :count].isnan()
-        free = defined & torch.tensor([n != "pitch" and not c.classes for n, c in model.controls.items()])
-        low, high = (torch.tensor([c.standard_range[k] for c in model.controls.values()]) for k in (0, 1))
+        moves = [n != "pitch" and not c.classes for n, c in model.controls.items()]
+        free = defined & torch.tensor(moves, device=z.device)
+        low, high = (torch.tensor([c.standard_range[k] for c in model.controls.values()]).to(z) for k in (0, 1))
         with torch.enable_grad():
             timbre = z[:, count:].clone().requires_grad_()
             moved = torch.zeros_like(controls, requires_grad=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audio_vaegan.control.usual import Features, Usual, fit_features, fit_usual
 from audio_vaegan.errors import UserError
+from audio_vaegan.sound_model.decoding import heard
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.restoring import generated
 
@@ -81,6 +82,7 @@ def score(model: SoundModel, audio: Tensor) -> Oddness:
             "this model knows no scores of usual sounds; fit them: audio-vaegan fit-controls MODEL --store STORE"
         )
     n = audio.shape[1]
+    audio = heard(model, audio)  # that it is normalised makes no sound odd
     whole = torch.nn.functional.pad(audio, (0, -n % model.clip_samples)).view(-1, model.clip_samples)
     length = torch.full((len(whole),), model.clip_samples)
     windows = len(whole) // len(audio)

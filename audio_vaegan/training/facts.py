@@ -12,6 +12,7 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle
 from audio_vaegan.models.controls import Control
+from audio_vaegan.models.level import lacking, louder
 from audio_vaegan.models.vaegan import Normalisation
 
 MOST_CLASSES = 1024
@@ -94,7 +95,9 @@ def hear_classes(clips: Clips, start: Bundle, batch: int = 64) -> dict[str, int]
     for i, (name, classes) in enumerate(clips.names.items()):
         rows = np.flatnonzero(np.isnan(clips.controls[:, i]) & bool(classes))
         for some in np.split(rows, range(batch, len(rows), batch)) if len(rows) else ():
-            clips.controls[some, i] = start.hear_classes(mel(clips.read(some)[0]))[name].numpy()
+            audio = clips.read(some)[0]
+            audio = louder(audio, lacking(start.vaegan.controls, audio, start.recipe.mel.sample_rate))
+            clips.controls[some, i] = start.hear_classes(mel(audio))[name].numpy()
             found[name] = len(rows)
     return found
 
