@@ -18,7 +18,7 @@ def add(verb: Verb) -> None:
     p.add_argument(
         "--label", help="the label that names instruments; instrument_str, instrument, class or folder if left out"
     )
-    p.add_argument("--steps", type=int, help="of 64 sounds; default 1000, or so many that each sound comes 128 times")
+    p.add_argument("--steps", type=int, help="of 64 sounds; default 1000, but each sound at most 128 times")
     p.add_argument("--seed", type=int, default=0, help="same seed, same judge")
     p.add_argument("--out", type=Path, help="a new folder (default: STORE.judge, where evaluate looks)")
     p.add_argument("--overwrite", action="store_true", help="replace a judge that is there")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,12 +70,9 @@ def _within_reach(model: SoundModel, sound: Sound) -> tuple[Tensor, Tensor]:
 
 def _louder_mel(model: SoundModel, mel: Tensor, gain: Tensor) -> Tensor:
     """Log-mels `[B, n_mels, T]` of sounds by so many dB `[B]` louder; none falls below the mel's floor by that."""
-    if not gain.any():
-        return mel
-    c = model.recipe.mel
-    nats = 1.0 if c.log == "ln" else math.log(10)
-    moved = mel + gain.to(mel.device).view(-1, 1, 1) * (c.power * math.log(10) / 20 / nats)
-    return torch.where(gain.to(mel.device).view(-1, 1, 1) == 0, mel, moved.clamp_min(math.log(c.floor) / nats))
+    gain = gain.to(mel.device).view(-1, 1, 1)
+    moved = model.mel.compress(model.mel.expand(mel) * torch.pow(10.0, gain * (model.recipe.mel.power / 20)))
+    return torch.where(gain == 0, mel, moved)
 
 
 def _with_noise(model: SoundModel, audio: Tensor, sound: Sound) -> Tensor:
