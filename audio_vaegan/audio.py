@@ -262,9 +262,12 @@ def decode(content: bytes) -> NDArray[np.float32]:
     return np.concatenate([*Stream(content)])
 
 
-def respeed(audio: NDArray[np.float32], ratio: float) -> NDArray[np.float32]:
-    """Play a clip `[samples]` faster by `ratio`: its pitch rises by 12 log2(ratio) semitones, its length shrinks."""
-    return soxr.resample(audio, ratio, 1.0, quality="HQ")
+def respeed(audio: NDArray[np.float32], ratio: float, quality: str = "HQ") -> NDArray[np.float32]:
+    """Play a clip `[samples]` faster by `ratio`: its pitch rises by 12 log2(ratio) semitones, its length shrinks.
+
+    `quality` is SoX's: what HQ adds lies 133 dB below a tone, what MQ adds 109 dB, in less than half the time.
+    """
+    return soxr.resample(audio, ratio, 1.0, quality=quality)
 
 
 def resample(audio: NDArray[np.float32], sample_rate: int, wanted: int) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ class _DepthwiseNorm(torch.autograd.Function):
         hat = torch.empty_like(x) if any(ctx.needs_input_grad) and film.shape[1] else out
         ctx.save_for_backward(x, weight, film, hat, scale)
         ctx.one = np.float32(one)
-        _depthwise_norm(*_arrays(x, weight, bias, film), ctx.one, np.float32(eps), *_arrays(hat, scale, out))
+        _depthwise_norm(*arrays(x, weight, bias, film), ctx.one, np.float32(eps), *arrays(hat, scale, out))
         return out
 
     @staticmethod
@@ -91,7 +91,7 @@ class _DepthwiseNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, film, hat, scale = ctx.saved_tensors
         into = [torch.zeros_like(t) for t in (x, weight, weight[:, 0], film)]
-        _depthwise_norm_backward(*_arrays(gradient.contiguous(), x, weight, film), ctx.one, *_arrays(hat, scale, *into))
+        _depthwise_norm_backward(*arrays(gradient.contiguous(), x, weight, film), ctx.one, *arrays(hat, scale, *into))
         return *into, None, None
 
 
@@ -100,7 +100,7 @@ def locked_spectrum(magnitude: Tensor, written: Tensor, centre: Tensor, turn: Te
     `centre`, are its middle third, offsets its last. `VocoderNetwork._spectrum` says the same in operations of torch.
     """
     out = torch.empty(*magnitude.shape, 2)
-    _locked_spectrum(*_arrays(magnitude.contiguous(), written.contiguous(), centre, turn), radius, *_arrays(out))
+    _locked_spectrum(*arrays(magnitude.contiguous(), written.contiguous(), centre, turn), radius, *arrays(out))
     return torch.view_as_complex(out)
 
 
@@ -108,11 +108,12 @@ def overlap_add(frames: Tensor, window: Tensor, hop: int, skip: int, samples: in
     """Frames `[B, T, n]` windowed, added up `hop` apart and divided by the windows' squares, from sample `skip` on, as
     `models/vocoder/istft.py` does it -> `[B, samples]`."""
     out = torch.empty(len(frames), samples)
-    _overlap_add(*_arrays(frames, window), hop, skip, *_arrays(out))
+    _overlap_add(*arrays(frames, window), hop, skip, *arrays(out))
     return out
 
 
-def _arrays(*tensors: Tensor) -> list[NDArray[np.float32]]:
+def arrays(*tensors: Tensor) -> list[NDArray[Any]]:
+    """What the loops take: the values of tensors on the CPU, not copied."""
     return [t.detach().numpy() for t in tensors]
 
 

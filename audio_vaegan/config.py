@@ -164,6 +164,7 @@ class ModelConfig(Section):
     generator_blocks: Size = 8
     generator_fine_blocks: Size | None = None  # likewise; None: half
     head_blocks: Size = 3
+    head_fine_blocks: Size | None = None  # likewise; None: all
     disc_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (16, 32, 64, 96)
     disc_kernel: Size = 5
     disc_scales: Size = 3
@@ -174,7 +175,7 @@ class ModelConfig(Section):
         for name in ("kernel", "disc_kernel"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}")
-        for part in ("encoder", "generator"):
+        for part in ("encoder", "generator", "head"):
             fine, blocks = getattr(self, f"{part}_fine_blocks"), getattr(self, f"{part}_blocks")
             if fine is not None and fine > blocks:
                 raise ValueError(f"{part}_fine_blocks {fine} is more than {part}_blocks {blocks}")

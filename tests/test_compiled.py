@@ -12,7 +12,7 @@ from torch import nn
 from audio_vaegan import compiled
 from audio_vaegan.config import MelConfig, VocoderConfig
 from audio_vaegan.layers import ConvNeXtBlock, DepthwiseConv, Upsample
-from audio_vaegan.models.critic import ImageConv2d
+from audio_vaegan.models.critic import ImageConv2d, halved
 from audio_vaegan.models.vocoder.banded import Banded
 from audio_vaegan.models.vocoder.istft import inverse_stft
 from audio_vaegan.models.vocoder.network import VocoderNetwork
@@ -153,6 +153,18 @@ def test_a_convolution_of_one_channel_and_its_gradients_are_torchs(kernel, shape
     weight = torch.randn_like(plain(x))
     for found, wanted in zip(gradients(conv, [x], weight), gradients(plain, [x], weight), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 16, 8), (2, 1, 7, 5), (1, 1, 2, 2)])
+def test_halves_of_images_and_their_gradients_are_what_pooling_gives(shape):
+    images = [torch.randn(shape, requires_grad=True) for _ in range(2)]
+    images[1].data.copy_(images[0].data)
+    own, pooled = halved(images[0]), F.avg_pool2d(images[1], 2)
+    torch.testing.assert_close(own, pooled)
+    weight = torch.randn_like(own)
+    (own * weight).sum().backward()
+    (pooled * weight).sum().backward()
+    torch.testing.assert_close(images[0].grad, images[1].grad)
 
 
 def test_without_a_folder_for_its_cache_it_compiles_all_the_same(monkeypatch):

@@ -50,6 +50,18 @@ def test_silence_is_the_floor(preset):
     assert float(value.max()) == pytest.approx(np.log(least), abs=1e-4)
 
 
+@pytest.mark.parametrize("preset", MEL_PRESETS)
+def test_where_a_gradient_is_wanted_it_is_the_same_and_silence_has_one(preset):
+    c = MEL_PRESETS[preset]
+    audio = torch.from_numpy(tone(60, 0.5, rate=c.sample_rate))[: 16 * c.hop_length].repeat(2, 1)
+    audio[1] = 0
+    wanted = Mel(c)(audio)
+    found = Mel(c)(audio.requires_grad_())
+    torch.testing.assert_close(found.detach(), wanted, rtol=1e-5, atol=1e-5)
+    found.sum().backward()
+    assert audio.grad.isfinite().all() and audio.grad[0].any()
+
+
 def test_bfloat16_autocast_changes_nothing():
     x = torch.from_numpy(tone(60))[None]
     mel = Mel(MelConfig())

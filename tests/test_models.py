@@ -2,7 +2,7 @@ import torch
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.models.controls import Control, ControlEmbedding
-from audio_vaegan.models.critic import Critic
+from audio_vaegan.models.critic import ControlHeads, Critic
 from audio_vaegan.models.vaegan import Normalisation, Plan, VaeGan
 
 PITCH = Control("pitch", "semitones (MIDI)", 48.0, 72.0, 60.0, 7.0, 25)
@@ -126,3 +126,16 @@ def test_blocks_at_every_frame_are_as_many_as_the_recipe_says():
         net = VaeGan(RECIPE.model_copy(update={"model": model}), (PITCH,), Normalisation(-8.0, 2.5))
         assert (len(net.encoder.fine), len(net.generator.fine)) == fine
         assert (len(net.encoder.fine) + len(net.encoder.coarse), len(net.generator.coarse) + fine[1]) == (6, 8)
+
+
+def test_heads_of_which_some_blocks_work_at_a_quarter_of_the_frames_hear_every_frame():
+    torch.manual_seed(0)
+    size = {"head_blocks": 3, "head_fine_blocks": 1}
+    heads = ControlHeads(RECIPE.model.model_copy(update=size), (PITCH,), 32, 30)  # not a multiple of four
+    assert heads.down is not None and len(heads.blocks) == 3
+    at = torch.randn(2, 32, 30, requires_grad=True)
+    (logits,) = heads(at)
+    assert logits.shape == (2, 25)
+    (gradient,) = torch.autograd.grad(logits.square().sum(), at)
+    assert (gradient.abs().amax(dim=1) > 0).all()  # the first and the last, too
+    assert ControlHeads(RECIPE.model, (PITCH,), 32, 30).down is None

@@ -44,7 +44,7 @@ def augment(
     def change(i: int) -> None:
         clip = audio[i, : length[i]]
         if how.semitones:
-            clip = respeed(clip, float(ratio[i]))
+            clip = respeed(clip, float(ratio[i]), "MQ")
         if how.reshapes:
             clip = _reshaped(clip, draws[i, 3:], how, sample_rate)
         clip = clip[: max(0, samples - shift[i])]

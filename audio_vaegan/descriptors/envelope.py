@@ -5,9 +5,12 @@ After Peeters et al. 2011, "The Timbre Toolbox: Extracting audio descriptors fro
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, pad
+from torch.nn.functional import pad
+
+from audio_vaegan.compiled import arrays, compiled
 
 WINDOW_S = 0.02  # of the envelope: two periods of 100 Hz
 SHORTEST_ATTACK_S = 0.011  # in which the window itself rises, and so what a sound that starts at once reads
@@ -29,13 +32,10 @@ def envelope(audio: Tensor, sample_rate: int, length: Tensor) -> Envelope:
     """Envelope of `[B, samples]`, of which the first `length` `[B]` are the clip; the rest is zero."""
     block = max(1, round(sample_rate / 1000))
     audio = pad(audio, (0, -audio.shape[1] % block))
-    power = audio.square().unflatten(1, (-1, block)).mean(-1)
-    start = torch.arange(power.shape[1], device=audio.device) * block
-    share = ((length.unsqueeze(1) - start) / block).clamp(0, 1)
     half = max(1, round(WINDOW_S * sample_rate / block / 2))
-    hann = torch.cos(torch.pi * torch.arange(1 - half, half, device=audio.device) / (2 * half)).square()
-    smooth, weight = (conv1d(x.unsqueeze(1), hann.view(1, 1, -1), padding=half - 1)[:, 0] for x in (power, share))
-    amplitude = (smooth / weight.clamp_min(1e-9)).sqrt().masked_fill(share == 0, 0)
+    hann = torch.cos(torch.pi * torch.arange(1 - half, half) / (2 * half)).square()
+    amplitude, power, share = (torch.empty(len(audio), audio.shape[1] // block) for _ in range(3))
+    _follow(*arrays(audio, length, hann), block, *arrays(amplitude, power, share))
     return Envelope(amplitude, power, share, block / sample_rate)
 
 
@@ -56,7 +56,7 @@ def onset_time(audio: Tensor, sample_rate: int) -> Tensor:
     silent one. The 20 ms window makes it early by some ms, alike for all sounds that rise alike."""
     block = max(1, round(sample_rate / 1000))
     before = round(2 * WINDOW_S * 1000) * block  # silence: at the edge of a clip the window would see less
-    audio = pad(audio.float(), (before, 0))
+    audio = pad(audio.detach().to("cpu", torch.float32), (before, 0))
     level = envelope(audio, sample_rate, torch.full((len(audio),), audio.shape[1])).amplitude
     top = level.amax(1, keepdim=True)
     first = (level >= 0.1 * top).int().argmax(1)
@@ -98,3 +98,25 @@ def decay(of: Envelope) -> Tensor:
 def duration(of: Envelope) -> Tensor:
     """Seconds the envelope spends above 40 % of its maximum `[B]` (Peeters et al.: effective duration)."""
     return ((of.amplitude > 0.4 * of.amplitude.amax(1, keepdim=True)) * of.share).sum(1) * of.step
+
+
+@compiled
+def _follow(audio, length, window, block, amplitude, power, share):  # type: ignore[no-untyped-def]
+    """Fills the last three: see `Envelope`."""
+    blocks, half = power.shape[1], len(window) // 2
+    for b in range(len(audio)):
+        for t in range(blocks):
+            samples = audio[b, t * block : (t + 1) * block]
+            square = np.float32(0)
+            for i in range(block):
+                square += samples[i] * samples[i]
+            power[b, t] = square / np.float32(block)
+            share[b, t] = min(max((length[b] - t * block) / block, 0.0), 1.0)
+        for t in range(blocks):
+            first, end = max(0, t - half), min(blocks, t + half + 1)
+            near, there, weight = power[b, first:end], share[b, first:end], window[first - t + half :]
+            smooth, whole = np.float32(0), np.float32(0)
+            for k in range(end - first):
+                smooth += weight[k] * near[k]
+                whole += weight[k] * there[k]
+            amplitude[b, t] = np.sqrt(smooth / max(whole, np.float32(1e-9))) if share[b, t] > 0 else 0

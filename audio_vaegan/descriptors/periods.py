@@ -5,12 +5,16 @@ likeness is the normalised cross-correlation of Boersma (1993), "Accurate short-
 frequency and the harmonics-to-noise ratio of a sampled sound", section 3.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from audio_vaegan.compiled import arrays, compiled
 from audio_vaegan.descriptors.spectrum import fft_size
 
 TAPS = 44  # lags either side that interpolate the correlation; the shortest span measured, 48 lags, has as many
@@ -44,47 +48,22 @@ def find_periods(
     Frames are at least 1024 samples and the longest period long, half overlapped; those that do not lie within the
     true `length` `[B]` are not sounding.
     """
+    device, audio = audio.device, audio.detach().to("cpu", torch.float32)
     lag_max = _longest(sample_rate, f_min)
     lag_min = max(2, int(sample_rate / (f_max or sample_rate / 4)))
     window = periods_window(sample_rate, f_min)
     hop = window // 2
     count = max(0, audio.shape[1] - window - lag_max) // hop + 1
     audio = pad(audio, (0, max(0, (count + 1) * hop + lag_max + TAPS - audio.shape[1])))
-
-    correlation = _correlate(audio, hop, count, lag_max + TAPS)
-    energy = pad(audio.double().square().cumsum(1), (1, 0))
-    shifted = energy[:, window:].unfold(1, lag_max + 1, hop)[:, :count] - energy.unfold(1, lag_max + 1, hop)[:, :count]
-    shifted = shifted.to(audio.dtype)
-    level = shifted[..., 0]
-    difference = shifted.add_(level.unsqueeze(-1).clone()).sub_(correlation[..., : lag_max + 1], alpha=2)  # eq. 7
-    difference.clamp_min_(0)
-    lags = torch.arange(1.0, lag_max + 1, device=audio.device)
-    mean = difference[..., 1:].cumsum(-1).div_(lags).clamp_min_(1e-12)
-    normalised = pad(difference[..., 1:] / mean, (1, 0), value=1.0)  # eq. 8
-
-    middle = normalised[..., 1:-1]
-    dip = (middle <= normalised[..., 2:]) & (middle < normalised[..., :-2])
-    short = normalised[..., : SHORT + 2]
-    a, b, c = short[..., :-2], short[..., 1:-1], short[..., 2:]
-    lower = (a - c).square() / (8 * (a - 2 * b + c)).clamp_min(1e-12)  # step 5: the vertex of a parabola
-    middle[..., :SHORT] = (b - lower * dip[..., :SHORT]).clamp_min(0)
-    dip &= middle < threshold
-    # The first dip, where there is one (the lower the earlier), or else the lowest value.
-    choice = torch.where(dip, lags[:-1] - 1e6, middle)
-    lag = choice[..., lag_min - 1 :].argmin(-1) + lag_min
-    depth = normalised.gather(-1, lag.unsqueeze(-1)).squeeze(-1)
-    period = _dip_near(difference, lag)
-    # A short period is a coarse ruler: measure several at once, where they still fit.
-    several = (48 / period).ceil().clamp(1, None).minimum(((lag_max - 2) / period).floor().clamp_min(1))
-    span = _dip_near(difference, (period * several).round().long())
-
-    likeness, level = _likeness(audio, energy, correlation, _whole_lag(difference, span, several), window, hop)
+    halves = _correlate(audio, hop, count, lag_max + TAPS)
+    period, depth, likeness, level = found = [torch.empty(len(audio), count) for _ in range(4)]
+    _measure_frames(*arrays(audio, halves, _sinc()), window, lag_min, threshold, *arrays(*found))
     sounding = level > 1e-4 * level.amax(dim=1, keepdim=True)
     sounding &= level > window * 1e-10
     if length is not None:
-        start = torch.arange(count, device=audio.device) * hop
-        sounding &= (start == 0) | (start + window + lag_max <= length.unsqueeze(1))
-    return Periods(span / several, depth, likeness, sounding)
+        start = torch.arange(count) * hop
+        sounding &= (start == 0) | (start + window + lag_max <= length.cpu().unsqueeze(1))
+    return Periods(*(x.to(device) for x in (period, depth, likeness, sounding)))
 
 
 def periods_window(sample_rate: int, f_min: float = F_MIN) -> int:
@@ -97,72 +76,118 @@ def _longest(sample_rate: int, f_min: float) -> int:
 
 
 def _correlate(audio: Tensor, hop: int, count: int, lag_max: int) -> Tensor:
-    """Correlation of frames of two hops with the samples 0..lag_max later, `[B, count, lag_max + 1]`.
+    """Correlation of stretches of a hop with the samples 0..lag_max later, `[B, count + 1, lag_max + 1]`.
 
-    A frame's correlation is the sum of its two halves', and each half serves two frames: half the transform size.
+    That of a frame, two hops, is the sum of its two halves', and each half serves two frames: half the transform size.
     """
     blocks = audio.unfold(1, hop + lag_max, hop)[:, : count + 1]
     size = fft_size(hop + lag_max)
     spectrum = torch.fft.rfft(blocks[..., :hop], size).conj() * torch.fft.rfft(blocks, size)
-    halves = torch.fft.irfft(spectrum, size)[..., : lag_max + 1]
-    return halves[:, :-1] + halves[:, 1:]
+    return torch.fft.irfft(spectrum, size)[..., : lag_max + 1]
 
 
-def _dip_near(difference: Tensor, lag: Tensor) -> Tensor:
+@cache
+def _sinc() -> Tensor:
+    """Values at -TAPS..TAPS -> values at -1..1 in steps of 1 / STEPS, `[2 TAPS + 1, 2 STEPS + 1]`."""
+    offset = torch.arange(-STEPS, STEPS + 1) / STEPS
+    away = torch.arange(-TAPS, TAPS + 1).unsqueeze(1) - offset
+    return torch.sinc(away) * torch.cos(torch.pi * away / (2 * TAPS + 4)).square()
+
+
+@compiled
+def _measure_frames(  # type: ignore[no-untyped-def]
+    audio, halves, sinc, window, lag_min, threshold, periods, depths, likenesses, levels
+):
+    """Period, depth and likeness of each frame (see `Periods`), and its energy without its mean."""
+    batch, count = periods.shape
+    samples, lags = audio.shape[1], halves.shape[2]
+    longest, hop = lags - 1 - TAPS, window // 2
+    total, energy = np.zeros(samples + 1), np.zeros(samples + 1)
+    correlation, difference = np.empty(lags), np.empty(longest + 1)
+    coefficients, values = np.empty(2 * TAPS + 1), np.empty(2 * STEPS + 1)
+    for b in range(batch):
+        for i in range(samples):
+            x = np.float64(audio[b, i])
+            total[i + 1] = total[i] + x
+            energy[i + 1] = energy[i] + x * x
+        for f in range(count):
+            first, then = total[f * hop :], energy[f * hop :]
+            for lag in range(lags):
+                correlation[lag] = halves[b, f, lag] + halves[b, f + 1, lag]
+            for lag in range(longest + 1):  # eq. 7
+                both = then[window] - then[0] + (then[lag + window] - then[lag])
+                difference[lag] = max(both - 2 * correlation[lag], 0.0)
+            lag, depth = _first_dip(difference, lag_min, threshold)
+            period = _dip_near(difference, lag)
+            # A short period is a coarse ruler: measure several at once, where they still fit.
+            several = min(max(math.ceil(48 / period), 1), max(int((longest - 2) / period), 1))
+            span = _dip_near(difference, np.rint(period * several))
+            whole = _whole_lag(difference, span, several)
+
+            # The likeness. The coefficients at whole lags are interpolated by a windowed sinc (Boersma's eq. 22): a
+            # period of 7.6 samples fits no whole lag, and the missing 0.4 would read as noise.
+            own = first[window] - first[0]
+            power = max(then[window] - then[0] - own * own / window, 0.0)
+            for step in range(2 * STEPS + 1):
+                values[step] = 0
+            for tap in range(2 * TAPS + 1):
+                lag = min(max(whole + tap - TAPS, 0), lags - 1)
+                later = first[lag + window] - first[lag]
+                there = max(then[lag + window] - then[lag] - later * later / window, 0.0)
+                # Where the later stretch is all but silent, what is left of the product is rounding.
+                scale = max(math.sqrt(power * max(there, 1e-4 * power)), 1e-20)
+                coefficients[tap] = (correlation[lag] - own * later / window) / scale
+            for tap in range(2 * TAPS + 1):
+                for step in range(2 * STEPS + 1):
+                    values[step] += coefficients[tap] * sinc[tap, step]
+            best = min(max(int(np.argmax(values)), 1), 2 * STEPS - 1)
+            left, middle, right = values[best - 1], values[best], values[best + 1]
+            above = (left - right) ** 2 / (8 * max(2 * middle - left - right, 1e-9))
+            periods[b, f], depths[b, f], levels[b, f] = span / several, depth, power
+            likenesses[b, f] = middle + min(above, 1e-2)
+
+
+@compiled
+def _first_dip(difference, lag_min, threshold):  # type: ignore[no-untyped-def]
+    """The lag of the first dip of the normalised difference below the threshold, or else of its lowest value, and its
+    depth."""
+    running = 0.0
+    before, here, lowest, chosen = 1.0, 1.0, np.inf, lag_min
+    for lag in range(len(difference) - 1):
+        running += difference[lag + 1]
+        after = difference[lag + 1] * (lag + 1) / max(running, 1e-12 * (lag + 1))  # eq. 8
+        if lag >= lag_min:
+            depth = here
+            dip = here <= after and here < before
+            if dip and lag <= SHORT:  # step 5: the vertex of a parabola
+                depth -= (before - after) ** 2 / max(8 * (before - 2 * here + after), 1e-12)
+                depth = max(depth, 0.0)
+            if dip and depth < threshold:
+                return lag, depth
+            if depth < lowest:
+                lowest, chosen = depth, lag
+        before, here = here, after
+    return chosen, lowest
+
+
+@compiled
+def _dip_near(difference, near):  # type: ignore[no-untyped-def]
     """The minimum of the difference function near an integer lag, by a parabola through three points."""
-    lag = lag.clamp(2, difference.shape[-1] - 3)
-    around = torch.stack([difference.gather(-1, (lag + k).unsqueeze(-1)).squeeze(-1) for k in (-1, 0, 1)])
-    lag = lag + around.argmin(dim=0) - 1
-    a, b, c = (difference.gather(-1, (lag + k).unsqueeze(-1)).squeeze(-1) for k in (-1, 0, 1))
+    lag = int(min(max(near, 2), len(difference) - 3))
+    lag += int(np.argmin(difference[lag - 1 : lag + 2])) - 1
+    a, b, c = difference[lag - 1], difference[lag], difference[lag + 1]
     bend = a - 2 * b + c
-    offset = torch.where(bend > 0, 0.5 * (a - c) / bend.clamp_min(1e-20), torch.zeros_like(bend))
-    return lag + offset.clamp(-1, 1)
+    return lag + min(max(0.5 * (a - c) / max(bend, 1e-20), -1.0), 1.0) if bend > 0 else float(lag)
 
 
-def _whole_lag(difference: Tensor, span: Tensor, several: Tensor) -> Tensor:
+@compiled
+def _whole_lag(difference, span, several):  # type: ignore[no-untyped-def]
     """The whole lag nearest to a number of periods: to as many as `span` holds, or up to seven more within 96 lags if
     that lag differs less. A partial at the very edge of the band cannot be interpolated, so the nearer the better."""
-    more = torch.arange(8, device=span.device)
-    lags = (span.unsqueeze(-1) * (1 + more / several.unsqueeze(-1))).round().long()
-    outside = (more > 0) & (lags > min(96, difference.shape[-1] - 1))
-    differs = difference.gather(-1, lags.clamp_max(difference.shape[-1] - 1)).masked_fill(outside, torch.inf)
-    return lags.gather(-1, differs.argmin(-1, keepdim=True)).squeeze(-1)
-
-
-def _likeness(
-    audio: Tensor, energy: Tensor, correlation: Tensor, lag: Tensor, window: int, hop: int
-) -> tuple[Tensor, Tensor]:
-    """Largest correlation coefficient within a sample of `lag` `[B, F]`, and the frames' energy without their mean.
-
-    The coefficients at whole lags are interpolated by a windowed sinc (Boersma's eq. 22): a period of 7.6 samples
-    fits no whole lag, and the missing 0.4 would read as noise.
-    """
-    total = pad(audio.double().cumsum(1), (1, 0))
-    near = torch.arange(-TAPS, TAPS + 1, device=audio.device)
-    lags = (lag.unsqueeze(-1) + near).clamp(0, correlation.shape[-1] - 1)  # [B, F, 2 TAPS + 1]
-    start = (torch.arange(lag.shape[1], device=audio.device) * hop).unsqueeze(-1)
-
-    def moments(at: Tensor) -> tuple[Tensor, Tensor]:  # sum, and sum of squares about the mean, of windows at samples
-        flat = at.expand(*lag.shape, -1).flatten(1)
-        first = (total.gather(1, flat + window) - total.gather(1, flat)).view(*lag.shape, -1)
-        second = (energy.gather(1, flat + window) - energy.gather(1, flat)).view(*lag.shape, -1)
-        return first, (second - first.square() / window).clamp_min(0)
-
-    sum_0, power_0 = moments(start)
-    sum_lag, power_lag = moments(start + lags)
-    shared = correlation.gather(-1, lags) - sum_0 * sum_lag / window
-    # Where the later stretch is all but silent, what is left of the product is rounding.
-    scale = (power_0 * power_lag.maximum(1e-4 * power_0)).sqrt().clamp_min(1e-20)
-    coefficient = (shared / scale).to(audio.dtype)
-    values = coefficient @ _sinc(audio.device)  # [B, F, 2 STEPS + 1]
-    best = values.argmax(-1, keepdim=True).clamp(1, 2 * STEPS - 1)
-    a, b, c = (values.gather(-1, best + k).squeeze(-1) for k in (-1, 0, 1))
-    bend = (2 * b - a - c).clamp_min(1e-9)
-    return b + ((a - c).square() / (8 * bend)).clamp_max(1e-2), power_0.squeeze(-1).to(audio.dtype)
-
-
-def _sinc(device: torch.device) -> Tensor:
-    """Values at -TAPS..TAPS -> values at -1..1 in steps of 1 / STEPS, `[2 TAPS + 1, 2 STEPS + 1]`."""
-    offset = torch.arange(-STEPS, STEPS + 1, device=device) / STEPS
-    away = torch.arange(-TAPS, TAPS + 1, device=device).unsqueeze(1) - offset
-    return torch.sinc(away) * torch.cos(torch.pi * away / (2 * TAPS + 4)).square()
+    chosen = int(np.rint(span))
+    least = difference[chosen]
+    for more in range(1, 8):
+        lag = int(np.rint(span * (1 + more / several)))
+        if lag <= min(96, len(difference) - 1) and difference[lag] < least:
+            chosen, least = lag, difference[lag]
+    return chosen

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from audio_vaegan.config import ModelConfig
-from audio_vaegan.layers import ConvNeXtBlock
+from audio_vaegan.layers import ConvNeXtBlock, Downsample
 from audio_vaegan.models.controls import Control
 
 SLOPE = 0.2
@@ -59,6 +59,14 @@ class ScaleDiscriminator(nn.Module):
         return self.score(x), features
 
 
+def halved(image: Tensor) -> Tensor:
+    """Means of two by two values, `[..., H, W]` -> `[..., H / 2, W / 2]` (rounded down): what pooling gives, of one
+    channel in a third of its time."""
+    height, width = (size // 2 * 2 for size in image.shape[-2:])
+    rows = image[..., 0:height:2, :width] + image[..., 1:height:2, :width]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
+
+
 class Discriminator(nn.Module):
     """The same discriminator shape at full, half, quarter ... resolution (average-pooled spectrograms).
 
@@ -80,7 +88,7 @@ class Discriminator(nn.Module):
             score, feature = scale(x)
             scores.append(score)
             features.extend(feature)
-            x = F.avg_pool2d(x, 2)
+            x = halved(x)
         return scores, features
 
     def classes(self, features: list[Tensor]) -> Tensor | None:
@@ -105,19 +113,26 @@ class ControlHeads(nn.Module):
         self.leave = nn.ModuleList()
         if not controls:
             return
-        width = config.width * 2 // 3
+        width, course = config.width * 2 // 3, COURSE
         self.enter = nn.Linear(n_mels, width)
         self.blocks = nn.ModuleList(ConvNeXtBlock(width, config.kernel) for _ in range(config.head_blocks))
+        self.down = None
+        self.fine = config.head_blocks if config.head_fine_blocks is None else config.head_fine_blocks
+        if self.fine < config.head_blocks:  # the rest work at a quarter of the frames, each of which tells of four
+            self.down = Downsample(width, width)
+            frames, course = -(-frames // 4), 4 * COURSE
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.course = nn.Linear(width, COURSE)
-        self.join = nn.Linear(width + COURSE * frames, 2 * width)
+        self.course = nn.Linear(width, course)
+        self.join = nn.Linear(width + course * frames, 2 * width)
         self.leave = nn.ModuleList(nn.Linear(2 * width, c.bins) for c in controls)
 
     def forward(self, mel: Tensor) -> list[Tensor]:
         if not self.leave:
             return []
         x = self.enter(mel.transpose(1, 2))
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            if i == self.fine and self.down is not None:
+                x = self.down(x)
             x = block(x)
         x = self.norm(x)
         x = F.gelu(self.join(torch.cat([x.mean(dim=1), self.course(x).flatten(1)], dim=1)))
