@@ -1,9 +1,10 @@
 """Loops that numba compiles: what a chain of small operations of torch spends on handing over between them.
 
-For float32 on a CPU; GPUs, mixed precision and exports take torch's operations, which are the same to rounding.
-Each runs on one thread, in a third to a half of the time that torch takes on two: CONTRIBUTING.md, "What was done for
-speed". The first call on a machine compiles for a few seconds and leaves the result in a cache folder, beside this file
-or in the user's own.
+Those of the networks, here, are for float32 on a CPU; GPUs, mixed precision and exports take torch's operations, which
+are the same to rounding. Those of the meters, which have no other way, stand beside them in `descriptors/`. Each runs
+on one thread, in a third to a half of the time that torch takes on two: CONTRIBUTING.md, "What was done for speed". The
+first call on a machine compiles for a few seconds and leaves the result in a cache folder, beside its source or in the
+user's own.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ THREADS = 4  # with more of them torch's operations are taken to be the quicker 
 _counting = ContextVar("counting", default=False)
 
 
-def compiled(function: Callable[..., None]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """`function` for numba, cached where there is a folder to write to."""
     try:
         return njit(function, cache=True, **_OPTIONS)

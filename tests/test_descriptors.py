@@ -452,6 +452,19 @@ def test_onsets_agree_with_librosa(rate):
         assert len(ours) == len(theirs) and np.abs(ours - theirs).max() < 0.05
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e19, 1e30])
+def test_what_is_not_a_sound_has_no_pitch_and_harms_nothing(value):
+    """The loops do not check their indices: what is computed from such values must not become one."""
+    x = torch.from_numpy(np.stack([tone(60), tone(60), tone(60)]))
+    x[0, 3000:3010], x[1] = value, value
+    found = yin(x, RATE).midi
+    assert float(found[2]) == pytest.approx(60, abs=0.05)
+    for middle in (True, False):  # in one sample, or in all but one
+        y = x[2:].clone()
+        y[0, 4000 if middle else slice(1, None)] = value
+        assert yin(y, RATE).voiced.isfinite().all()
+
+
 def test_meters_that_are_asked_for_read_as_all_of_them_do():
     g = torch.Generator().manual_seed(5)
     audio = torch.from_numpy(np.stack([tone(60, decay=3), tone(71), np.zeros(8000, dtype=np.float32)]))

@@ -108,6 +108,7 @@ def test_silence_stays_silence_and_no_length_at_all_is_a_mistake_in_words(model,
     assert lacking(model, audio)[0] < 0 and lacking(model, audio)[1] == 0
     made = model.decode(model.encode(audio)).audio
     assert torch.isfinite(made).all() and made[1].abs().max() < 1e-2 * made[0].abs().max()
+    assert lacking(model, torch.zeros(2, 0)).tolist() == [0, 0]
     with pytest.raises(UserError, match="audio must be finite"):
         model.restore(torch.zeros(1, 0), gaps=[(0.3, 0.36)])
 

@@ -173,11 +173,13 @@ def _first_dip(difference, lag_min, threshold):  # type: ignore[no-untyped-def]
 @compiled
 def _dip_near(difference, near):  # type: ignore[no-untyped-def]
     """The minimum of the difference function near an integer lag, by a parabola through three points."""
-    lag = int(min(max(near, 2), len(difference) - 3))
+    lag = min(max(int(near), 2), len(difference) - 3)
     lag += int(np.argmin(difference[lag - 1 : lag + 2])) - 1
     a, b, c = difference[lag - 1], difference[lag], difference[lag + 1]
     bend = a - 2 * b + c
-    return lag + min(max(0.5 * (a - c) / max(bend, 1e-20), -1.0), 1.0) if bend > 0 else float(lag)
+    if not 0 < bend < np.inf:  # flat, or not finite: nothing checks an index made of NaN
+        return float(lag)
+    return lag + min(max(0.5 * (a - c) / max(bend, 1e-20), -1.0), 1.0)
 
 
 @compiled

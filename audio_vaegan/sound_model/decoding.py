@@ -70,6 +70,8 @@ def _within_reach(model: SoundModel, sound: Sound) -> tuple[Tensor, Tensor]:
 
 def _louder_mel(model: SoundModel, mel: Tensor, gain: Tensor) -> Tensor:
     """Log-mels `[B, n_mels, T]` of sounds by so many dB `[B]` louder; none falls below the mel's floor by that."""
+    if not gain.any():
+        return mel
     gain = gain.to(mel.device).view(-1, 1, 1)
     moved = model.mel.compress(model.mel.expand(mel) * torch.pow(10.0, gain * (model.recipe.mel.power / 20)))
     return torch.where(gain == 0, mel, moved)
