@@ -1,11 +1,14 @@
 """Sounds of known value, a tiny store and a tiny trained run, and real processes to run things in."""
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from preloaded import Preloaded
 
 # Several workers share the cores; more threads than cores would spin. Set before torch is loaded, and inherited.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -90,12 +94,34 @@ def cli_process(*words: object, env: dict[str, str] | None = None) -> subprocess
     return run([sys.executable, "-m", "audio_vaegan.cli", *map(str, words)], env)
 
 
-def trainer(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return run(train_command(*words), env)
+def trainer(
+    *words: object, script: str = "train_vaegan", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a training script in a process of its own, which costs no start-up unless it wants another environment."""
+    command = [script, *map(str, words)]
+    if env:
+        return run(train_command(*words, script=script), env)
+    end = preloader().run(command)
+    return subprocess.CompletedProcess(command, end.code, end.out, end.err)
 
 
-def train_command(*words: object) -> list[str]:
-    return [sys.executable, str(ROOT / "recipes" / "train_vaegan.py"), *map(str, words)]
+def train_command(*words: object, script: str = "train_vaegan") -> list[str]:
+    return [sys.executable, str(ROOT / "recipes" / f"{script}.py"), *map(str, words)]
+
+
+@functools.cache
+def preloader() -> Preloaded:
+    folder = tempfile.TemporaryDirectory()
+    server = Preloaded(Path(folder.name))
+    atexit.register(folder.cleanup)
+    atexit.register(server.close)
+    return server
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Preloaded:
+    """Commands in processes of their own that cost no start-up, and can be killed at a given change to a file."""
+    return preloader()
 
 
 def launch_command(*words: object, script: str = "train_vaegan") -> list[str]:

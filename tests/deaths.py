@@ -1,63 +1,12 @@
 """Sudden deaths: a command is killed again and again, at random moments, and goes on to the end by the same words."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT
-
-
-@dataclass(frozen=True)
-class End:
-    code: int  # negative: the signal that killed it
-    changes: int  # to files, where it came to its end
-    seconds: float
-    said: str
-
-
-class Preloaded:
-    """Commands in processes of their own, as `preloaded.py` makes them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "log"
-        env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        words = [sys.executable, str(ROOT / "tests" / "preloaded.py"), str(folder / "answer")]
-        self.server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-
-    def run(self, command: list[str], root: Path, at: int | None = None, after: float | None = None) -> End:
-        """Run a command; kill it and all that it started before its change number `at` to files below `root`, or
-        `after` so many seconds."""
-        self.log.unlink(missing_ok=True)
-        assert self.server.stdin and self.server.stdout
-        job = {"command": command, "root": str(root), "at": at, "log": str(self.log)}
-        self.server.stdin.write(json.dumps(job) + "\n")
-        self.server.stdin.flush()
-        pid, began = int(self.server.stdout.readline()), time.monotonic()
-        timer = threading.Timer(after if after is not None else 280, _kill, (pid,))
-        timer.start()
-        code, changes = map(int, self.server.stdout.readline().split())
-        timer.cancel()
-        _kill(pid)  # what it started, whatever became of itself
-        return End(code, changes, time.monotonic() - began, self.log.read_text() if self.log.exists() else "")
-
-    def close(self) -> None:
-        assert self.server.stdin
-        self.server.stdin.close()
-        self.server.wait(10)
-
-
-def _kill(pid: int) -> None:
-    with suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
+from preloaded import Preloaded
 
 
 def tree(folder: Path) -> dict[str, bytes]:

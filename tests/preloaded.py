@@ -1,15 +1,77 @@
 """Runs commands in forked processes of one that has imported everything: a death then costs no start-up.
 
-Reads jobs as JSON lines: `command` (verb, train_vaegan or train_vocoder, and its words), `log`, `root`, `at`. Answers
-with the process's number, then with its exit code and how many changes it made to files below `root`. With `at`, the
-process kills itself just before that change. It leads a process group of its own, as a shell's command does.
+Its server reads jobs as JSON lines: `command` (verb, train_vaegan or train_vocoder, and its words), `out` and `err`
+(the files for what it says), `root`, `at`. Answers with the process's number, then with its exit code and how many
+changes it made to files below `root`. With `at`, the process kills itself just before that change. It leads a process
+group of its own, as a shell's command does.
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class End:
+    code: int  # negative: the signal that killed it
+    changes: int  # to files below the root, where it came to its end
+    seconds: float
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+
+class Preloaded:
+    """The server, started in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, __file__, str(folder / "answer")]
+        self.server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+    def run(
+        self, command: list[str], root: Path | None = None, at: int | None = None, after: float | None = None
+    ) -> End:
+        """Run a command; kill it and all that it started before its change number `at` to files below `root`, or
+        `after` so many seconds."""
+        said = [self.folder / name for name in ("out", "err")]
+        for path in said:
+            path.write_text("")
+        assert self.server.stdin and self.server.stdout
+        job = {"command": command, "root": str(root or self.folder), "at": at, "out": str(said[0]), "err": str(said[1])}
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        pid, began = int(self.server.stdout.readline()), time.monotonic()
+        timer = threading.Timer(after if after is not None else 280, _kill, (pid,))
+        timer.start()
+        code, changes = map(int, self.server.stdout.readline().split())
+        timer.cancel()
+        _kill(pid)  # what it started, whatever became of itself
+        return End(code, changes, time.monotonic() - began, *(path.read_text() for path in said))
+
+    def close(self) -> None:
+        assert self.server.stdin
+        self.server.stdin.close()
+        self.server.wait(10)
+
+
+def _kill(pid: int) -> None:
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -37,10 +99,9 @@ class Changes:
 
 def child(job: dict[str, object], answer: Path) -> int:
     os.setsid()
-    log = os.open(str(job["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(str(job[name]), os.O_WRONLY | os.O_APPEND), number)
     changes = Changes(str(job["root"]), job["at"])  # type: ignore[arg-type]
     from audio_vaegan import cli
 
@@ -65,6 +126,7 @@ def main() -> None:
 
     load_librosa()
     torch.set_num_threads(1)  # one thread before and after: no thread is lost in a fork
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # imports torch._dynamo: two seconds
     answer = Path(sys.argv[1])
     for line in sys.stdin:
         answer.unlink(missing_ok=True)

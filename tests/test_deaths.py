@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from conftest import TINY
-from deaths import Preloaded, survive
+from deaths import survive
 
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
@@ -20,13 +20,6 @@ count: 5
 controls: {pitch: {uniform: [61, 68]}}
 attempts: 2
 """
-
-
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory):
-    server = Preloaded(tmp_path_factory.mktemp("preloaded"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

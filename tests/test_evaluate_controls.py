@@ -8,7 +8,8 @@ import torch
 from conftest import RATE, tone
 
 from audio_vaegan.data.store import Store
-from audio_vaegan.descriptors import judge_control, measure
+from audio_vaegan.descriptors import measure
+from audio_vaegan.descriptors.judge_controls import judge_control
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation import controls as evaluation
 from audio_vaegan.evaluation.control_table import table, targets

@@ -17,7 +17,7 @@ from audio_vaegan.audio import read, write
 from audio_vaegan.config import MelConfig
 from audio_vaegan.data.store import Store
 from audio_vaegan.dataset.facts import Facts, Measured
-from audio_vaegan.descriptors import judge_control
+from audio_vaegan.descriptors.judge_controls import judge_control
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.classifier import Classifier, Notes, train_and_test, usefulness
 from audio_vaegan.evaluation.dataset import check_files, describe, judge_dataset, read_rows

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from conftest import TINY
-from deaths import Preloaded, tree
+from deaths import tree
 from test_deaths import SPEC, known_classes, whole_run, whole_sounds, whole_store
 
 COMMANDS = {
@@ -22,13 +22,6 @@ COMMANDS = {
 
 def mount(*words):
     return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory):
-    server = Preloaded(tmp_path_factory.mktemp("preloaded"))
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import torch
 from conftest import RATE, ROOT, tone
 from scipy.signal import butter, sosfilt
 
-from audio_vaegan.descriptors import JUDGED, judge_control, judge_controls, measure
+from audio_vaegan.descriptors import judge_controls, measure
+from audio_vaegan.descriptors.judge_controls import JUDGED, judge_control
 
 RATES = (RATE, 44100)
 # Median and largest difference allowed on the bundled notes, in the control's unit.

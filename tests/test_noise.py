@@ -6,7 +6,8 @@ import torch
 from conftest import RATE, tone
 
 from audio_vaegan.config import MEL_PRESETS
-from audio_vaegan.descriptors import judge_control, measure
+from audio_vaegan.descriptors import measure
+from audio_vaegan.descriptors.judge_controls import judge_control
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.noise import NEAR, blurred, moving_sum, set_noisiness
 from audio_vaegan.sound_model import SoundModel, decoding

@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import ROOT, cli, one_line
 
-from audio_vaegan.descriptors import judge_control, pyin
+from audio_vaegan.descriptors import pyin
+from audio_vaegan.descriptors.judge_controls import judge_control
 from audio_vaegan.errors import UserError
 from audio_vaegan.models.bundle import PACKAGED, packaged_models
 from audio_vaegan.sound_model import SoundModel

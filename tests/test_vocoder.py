@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import RATE, ROOT, cli, one_line, ranks, run, tone
+from conftest import RATE, ROOT, cli, one_line, ranks, run, tone, trainer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -507,7 +507,7 @@ def recipe_file(tmp_path_factory):
 
 
 def train(*words, env=None):
-    return run([sys.executable, str(SCRIPT), *map(str, words)], env)
+    return trainer(*words, script="train_vocoder", env=env)
 
 
 @pytest.fixture(scope="module")

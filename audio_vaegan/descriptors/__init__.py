@@ -1,8 +1,8 @@
 """Physical descriptors of a clip, each with its unit. They label data, and check what a model made of it.
 
 `measure` takes them all of a batch of clips. Two pitch meters live here that share no code: `yin` (batched, fast;
-labels what has no label) and `pyin` (librosa's; slower, and the judge of every published figure). The only user of
-librosa.
+labels what has no label) and `pyin` (librosa's; slower, and the judge of every published figure). `judge_controls` has
+second meters of the other controls. The only user of librosa.
 """
 
 from collections.abc import Callable, Collection
@@ -15,7 +15,6 @@ from torch.nn.functional import pad
 
 from audio_vaegan.descriptors.envelope import decay, duration, envelope, log_attack_time, onset_time
 from audio_vaegan.descriptors.judge import load_librosa, pyin, sounding_middle
-from audio_vaegan.descriptors.judge_controls import JUDGED, judge_control
 from audio_vaegan.descriptors.loudness import loudness, peak
 from audio_vaegan.descriptors.notes import note_number
 from audio_vaegan.descriptors.onsets import onset_rate, onsets
@@ -39,11 +38,9 @@ __all__ = [
     "A4_HZ",
     "A4_MIDI",
     "DESCRIPTORS",
-    "JUDGED",
     "Descriptor",
     "Pitch",
     "hz_to_midi",
-    "judge_control",
     "load_librosa",
     "measure",
     "midi_to_hz",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from audio_vaegan.audio import BadAudio, read
-from audio_vaegan.descriptors import JUDGED
+from audio_vaegan.descriptors.judge_controls import JUDGED
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.pitch import WITHIN, Judge, second_meter
 from audio_vaegan.files import read_json, sha256_file

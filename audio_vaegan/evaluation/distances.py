@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audio_vaegan.config import MelConfig
-from audio_vaegan.descriptors import judge_control, onset_time
+from audio_vaegan.descriptors import onset_time
+from audio_vaegan.descriptors.judge_controls import judge_control
 from audio_vaegan.losses import stft_distance
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window: Yamamoto et al. 2020, table 1

@@ -12,14 +12,15 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from audio_vaegan.descriptors import judge_control, load_librosa, pyin, sounding_middle
+from audio_vaegan.data.pool import processes
+from audio_vaegan.descriptors import load_librosa, pyin, sounding_middle
+from audio_vaegan.descriptors.judge_controls import judge_control
 
 WITHIN = 50.0  # cents
 REACH = 60.0  # cents by which refining may move an estimate
@@ -87,7 +88,7 @@ class Judge:
 
     def __init__(self, workers: int = 2) -> None:
         load_librosa()
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _quiet)  # no fork beside torch's threads
+        self.pool = ProcessPoolExecutor(workers, processes("audio_vaegan.evaluation.judging"), _quiet)
 
     def __enter__(self) -> "Judge":
         return self

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from audio_vaegan.descriptors import JUDGED
+from audio_vaegan.descriptors.judge_controls import JUDGED
 from audio_vaegan.evaluation.held import Held
 from audio_vaegan.models.controls import Control
 from audio_vaegan.sound_model import Sound, SoundModel

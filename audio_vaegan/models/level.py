@@ -7,9 +7,9 @@ can be written down need not be learned: a decoded mel is set to read as its con
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.signal import sosfreqz
 from torch import Tensor, nn
 
 from audio_vaegan.config import MelConfig
@@ -72,7 +72,8 @@ class Level(nn.Module):
         peak = basis.amax(dim=0).clamp_min(1e-9)
         # A band's power from its mel: between that of a tone at its centre and that of noise throughout.
         flat = 1 / peak if mel.power == 2 else 1 / (peak * basis.square().sum(dim=0).clamp_min(1e-18).sqrt())
-        response = torch.from_numpy(abs(sosfreqz(k_weighting(mel.sample_rate), hertz, fs=mel.sample_rate)[1]) ** 2)
+        biquads = np.fft.rfft(k_weighting(mel.sample_rate).reshape(2, 2, 3), mel.n_fft)  # of numerators, denominators
+        response = torch.from_numpy(np.abs(biquads[:, 0] / biquads[:, 1]).prod(axis=0) ** 2)
         weighting = (basis * response.float().unsqueeze(1)).sum(dim=0) / basis.sum(dim=0).clamp_min(1e-9)
         # A sine of amplitude 1, power 1/2, has the magnitude win / 4 in its bin, half of that beside it.
         scale = 0.25 / (mel.win_length / 4) ** 2
