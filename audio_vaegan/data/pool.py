@@ -21,14 +21,15 @@ BYTES_FOR_WORKERS = 48 * 2**20  # of files; less, or ...
 FILES_FOR_WORKERS = 1500  # ... fewer files, are done sooner than other processes have started
 
 
-def processes(*modules: str) -> BaseContext:
-    """How processes are started: never forked off one that may have threads.
+def processes(module: str, gpu: bool = False) -> BaseContext:
+    """How processes are started that run what is in a module: never forked off one that may have threads.
 
-    On Linux they are forked off one of their own, which has imported `modules` and nothing else: they cost no
-    start-up, however many there are. (On macOS system libraries may not be used in what is forked.)
+    On Linux they are forked off one of their own, which has imported the module and nothing else: they cost no
+    start-up, however many there are. Not so where they use a GPU (CUDA refuses what is forked once torch has looked for
+    one, which at import `torch.autocast` does), nor on macOS, whose libraries refuse it, too.
     """
-    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
-    context.set_forkserver_preload([*modules])
+    context = get_context("forkserver" if sys.platform == "linux" and not gpu else "spawn")
+    context.set_forkserver_preload([module])
     return context
 
 
@@ -51,11 +52,12 @@ def share_out(
     done: Callable[[tuple[Any, ...]], Any],
     start: Callable[..., Any] | None = None,
     started_with: tuple[Any, ...] = (),
+    gpu: bool = False,
 ) -> None:
     """Call `work(*job)` for each job in `workers` processes, each of which first calls `start`; `done(job)` as they are
-    finished. Ctrl-C, or an error in one, stops all at once."""
-    context = processes(work.__module__)
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _worker, (start, started_with))
+    finished. Ctrl-C, or an error in one, stops all at once. `gpu`: they use one."""
+    context = processes(work.__module__, gpu)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, start_worker, (start, started_with))
     try:
         running = {pool.submit(work, *job): job for job in jobs}
         for job in as_completed(running):
@@ -71,7 +73,7 @@ def share_out(
         pool.shutdown(cancel_futures=True)
 
 
-def _worker(start: Callable[..., Any] | None, started_with: tuple[Any, ...]) -> None:
+def start_worker(start: Callable[..., Any] | None, started_with: tuple[Any, ...]) -> None:
     """A worker leaves Ctrl-C to the process that asked, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()

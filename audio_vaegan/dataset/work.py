@@ -232,7 +232,8 @@ class _Work:
                     save_block(block_path(self.folder, block.number), self.maker.make(block, bar.update))
             else:
                 jobs = [(block, block_path(self.folder, block.number)) for block in todo]
-                share_out(_work, jobs, self.processes, lambda job: bar.update(len(job[0].slots)), _start, opened)
+                gpu = self.maker.model.device.type != "cpu"
+                share_out(_work, jobs, self.processes, lambda job: bar.update(len(job[0].slots)), _start, opened, gpu)
 
     def _take(self, blocks: Sequence[Block]) -> None:
         """Note what some blocks hold; of sounds that are the same, the one with the lowest number stays."""

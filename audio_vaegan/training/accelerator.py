@@ -84,5 +84,17 @@ def _use_all_cores(accelerator: Accelerator) -> None:
     """On a CPU, share the cores among the processes: `accelerate launch` leaves each with one thread unless told."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched and accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS") == "1":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(_cores())
+
+
+def _cores() -> int:
+    """Cores of this machine for each of its processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def workers(recipe: Recipe, accelerator: Accelerator) -> int:
+    """How many processes of its own reads the clips of coming steps for this one (`train.workers`)."""
+    if recipe.train.workers is not None:
+        return recipe.train.workers
+    return 0 if accelerator.device.type == "cpu" else min(4, _cores() - 1)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ class Task(Protocol):
     def cost(self, step: int) -> float: ...
     def validate(self) -> dict[str, float]: ...
     def export(self, out: Path, steps: int) -> str: ...
+    def close(self) -> None: ...
 
 
 class NotFinite(Exception):
@@ -129,7 +130,7 @@ class Engine:
         if self.recipe.train.on_nan == "rollback" and self.fresh:
             self._write()  # where the first rollback would lead to
         trackers = Trackers(accelerator, self.recipe, self.start)
-        with Stop() as stop, self._bar() as bar:
+        with Stop() as stop, self._bar() as bar, closing(self.task):
             while True:
                 try:
                     done = self._loop(stop, bar, trackers)

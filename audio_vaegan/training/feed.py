@@ -1,6 +1,6 @@
 """What a step sees: this process's clips and random numbers, micro-batch by micro-batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from audio_vaegan.config import Recipe
+from audio_vaegan.data.ahead import Ahead
 from audio_vaegan.data.augment import DRAWS
 from audio_vaegan.data.batches import Clips, frame_mask, positions
 from audio_vaegan.errors import UserError
@@ -16,6 +17,7 @@ from audio_vaegan.mel import Mel
 from audio_vaegan.models.controls import Control, standardise
 from audio_vaegan.models.vaegan import Plan, VaeGan
 from audio_vaegan.training import schedule
+from audio_vaegan.training.accelerator import workers
 
 MOVED = 0.4  # share of the controls of a fake that are moved; one of them always is
 STEP = 1.0  # deviations
@@ -64,6 +66,8 @@ class Feed:
         self.columns = [list(clips.names).index(c.name) for c in controls]
         self.table = standardise(controls, torch.from_numpy(clips.controls[:, self.columns]))  # of all clips
         self.augmented = recipe.augment != type(recipe.augment)()
+        self.ahead = Ahead(clips, recipe.augment, workers(recipe, accelerator) if self.augmented else 0)
+        self.drawn: dict[tuple[int, bool], dict[str, Tensor]] = {}  # of this step and those that come
         self.micro, self.rank = recipe.train.accumulate, accelerator.process_index
         self.parts_in_all = accelerator.num_processes * self.micro
         self.sizes = self._sizes(accelerator.num_processes)
@@ -97,12 +101,38 @@ class Feed:
 
     def parts(self, step: int, judged: bool, turn: int = 0) -> list[Part]:
         """This process's micro-batches of a step; `turn` counts the discriminator's updates within the step."""
+        rows, draw = self._of(step, judged, turn)
+        coming = [self._of(*which) for which in self._coming(step, turn)]
+        mine = range(self.rank * self.micro, (self.rank + 1) * self.micro)
+        for its_rows, its_draw in coming:
+            for number in mine:
+                self.ahead.ask(*self._wanted(its_rows, its_draw, number))
+        kept = [id(d) for _, d in coming]
+        self.drawn = {key: d for key, d in self.drawn.items() if id(d) in kept}
+        return [self._part(rows, draw, number) for number in mine]
+
+    def _of(self, step: int, judged: bool, turn: int) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Rows and random numbers of the global batch."""
         index = step * self.recipe.train.disc_updates + turn
+        if (index, judged) not in self.drawn:
+            self.drawn[index, judged] = self._draw(schedule.generator(self.recipe.seed, index), judged)
         rows = positions(self.recipe.seed, index, self.sizes["batch"], len(self.clips))
-        generator = schedule.generator(self.recipe.seed, index)
-        draw = self._draw(generator, judged)
-        first = self.rank * self.micro
-        return [self._part(rows, draw, number) for number in range(first, first + self.micro)]
+        return rows, self.drawn[index, judged]
+
+    def _coming(self, step: int, turn: int) -> Iterator[tuple[int, bool, int]]:
+        """What will be wanted after a step and turn, as far as it is read ahead; turn 0 comes last."""
+        for _ in range(self.ahead.workers):
+            if turn == 0:  # a step's last
+                step += 1
+            turn = (turn + 1) % schedule.turns(step, self.recipe)
+            if step < self.recipe.train.steps:
+                yield step, schedule.judged(step, self.recipe), turn
+
+    def _wanted(self, rows: np.ndarray, draw: dict[str, Tensor], number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """What part `number` of the global batch reads: places of clips, and how each is varied."""
+        size = self.sizes["batch"] // self.parts_in_all
+        here = slice(number * size, (number + 1) * size)
+        return rows[here], draw["vary"][here].numpy() if self.augmented else None
 
     def _draw(self, g: torch.Generator, judged: bool) -> dict[str, Tensor]:
         """Random numbers of the global batch."""
@@ -161,8 +191,7 @@ class Feed:
         source = torch.full((len(fakes),), -1)
         if repitch:
             source[fakes >= prior] = torch.arange(repitch // n) * local // (repitch // n)
-        vary = draw["vary"][here].numpy() if self.augmented else None
-        audio, values, length = self.clips.read(rows[here], self.recipe.augment, vary)
+        audio, values, length = self.ahead.read(*self._wanted(rows, draw, number))
         values = values[:, self.columns]
         like = {name: draw[name][fakes] for name in ("like", "share", "step", "moved")}
         standard = standardise(self.controls, values)

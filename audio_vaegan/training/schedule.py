@@ -41,6 +41,12 @@ def judged(step: int, recipe: Recipe) -> bool:
     return recipe.objective != "vae"
 
 
+def turns(step: int, recipe: Recipe) -> int:
+    """How many batches a step sees: one for each update of the discriminator, the last also for the generator."""
+    updating = recipe.adversarial and step % recipe.train.disc_every == 0
+    return recipe.train.disc_updates if updating else 1
+
+
 def detail(step: int, recipe: Recipe) -> float:
     """How many halvings of the resolution are undone: 0 for the coarsest, `levels(recipe)` for the full resolution.
 

@@ -159,7 +159,7 @@ class VaeGanTask:
         for net in (self.net, self.average):
             net.generator.fade_in = schedule.fade_in(step, recipe)
         updating = self.adversary.critic is not None and step % t.disc_every == 0
-        for turn in range(1, t.disc_updates if updating and recipe.adversarial else 1):
+        for turn in range(1, schedule.turns(step, recipe)):
             self._update_adversary(self.feed.parts(step, judged, turn), None)
         parts = self.feed.parts(step, judged)
         # One forward through the wrapper serves both networks, unless micro-batches would have to be kept.
@@ -256,6 +256,10 @@ class VaeGanTask:
         judge = self.adversary.net
         networks = copy.deepcopy((self.average, judge.heads, judge.discriminator))
         return Bundle(self.recipe, networks[0], networks[1], facts, networks[2])
+
+    def close(self) -> None:
+        """End the processes that read ahead."""
+        self.feed.ahead.close()
 
     def export(self, out: Path, steps: int) -> str:
         """Write the averaged networks as a bundle. Returns its hash."""

@@ -236,6 +236,10 @@ class VocoderTask:
             facts["on_decoded"] = self.feed.decoded.bundle.hash
         return TrainedVocoder(copy.deepcopy(self.average), self.recipe.name, facts)
 
+    def close(self) -> None:
+        """End the processes that read ahead."""
+        self.feed.ahead.close()
+
     def export(self, out: Path, steps: int) -> str:
         """Write the averaged network as OUT/vocoder.safetensors. Returns its hash."""
         out.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from audio_vaegan.config import AugmentConfig, Recipe
+from audio_vaegan.data.ahead import Ahead
 from audio_vaegan.data.batches import Clips, positions
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle
 from audio_vaegan.training import schedule
+from audio_vaegan.training.accelerator import workers
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class VocoderFeed:
         # A model decodes clips as it learnt them: moving them in pitch or time is nothing that it was trained for.
         plain = {"tilt": 0.0, "fade": 0.0, "damp": 0.0, "hiss": 0.0}  # those are for controls
         self.augment = recipe.augment.model_copy(update=plain) if decoded is None else AugmentConfig()
+        varied = self.augment != AugmentConfig()
+        self.ahead = Ahead(clips, self.augment, workers(recipe, accelerator) if varied else 0)
         self._check()
 
     def _check(self) -> None:
@@ -79,22 +83,31 @@ class VocoderFeed:
     def parts(self, step: int) -> list[Pair]:
         """This process's micro-batches of a step."""
         batch = self.recipe.train.batch_size
-        rows = positions(self.recipe.seed, step, batch, len(self.clips))
-        g = schedule.generator(self.recipe.seed, step)
-        draws = torch.rand(batch, 8, generator=g)
+        for later in range(step + 1, min(step + 1 + self.ahead.workers, self.recipe.train.steps)):
+            its_rows, its_draws, _ = self._of(later)
+            for mine in self._mine():
+                self.ahead.ask(its_rows[mine], its_draws[mine, :3].numpy())
+        rows, draws, g = self._of(step)
         noise = self._noise(batch, g) if self.recipe.vocoder.noise else None
-        size = batch // self.parts_in_all
+        return [self._pair(rows[i], draws[i], None if noise is None else noise[i]) for i in self._mine()]
+
+    def _of(self, step: int) -> tuple[np.ndarray, Tensor, torch.Generator]:
+        """Rows of the global batch, the first of its random numbers, and where the rest come from."""
+        batch = self.recipe.train.batch_size
+        g = schedule.generator(self.recipe.seed, step)
+        return positions(self.recipe.seed, step, batch, len(self.clips)), torch.rand(batch, 8, generator=g), g
+
+    def _mine(self) -> list[slice]:
+        """Where this process's micro-batches lie in the global batch."""
+        size = self.recipe.train.batch_size // self.parts_in_all
         first = self.rank * self.micro
-        return [
-            self._pair(rows[i : i + size], draws[i : i + size], None if noise is None else noise[i : i + size])
-            for i in range(first * size, (first + self.micro) * size, size)
-        ]
+        return [slice(i * size, (i + 1) * size) for i in range(first, first + self.micro)]
 
     @torch.no_grad()
     def _pair(self, rows: np.ndarray, draws: Tensor, noise: Tensor | None) -> Pair:
         """`draws` `[B, 8]`: speed, shift, gain; whether, where and how long it is silent; decoded or real; what is
         judged."""
-        clips, values, _ = self.clips.read(rows, self.augment, draws[:, :3].numpy())
+        clips, values, _ = self.ahead.read(rows, draws[:, :3].numpy())
         audio, draws = clips.to(self.device), draws.to(self.device)
         if noise is not None:
             noise = noise.to(self.device)
