@@ -263,10 +263,9 @@ class TrainConfig(Section):
 
     steps: Positive = 2000
     batch_size: Size = 32  # over all processes and micro-batches
-    workers: Annotated[int, Field(ge=0, le=64)] | None = (
-        None  # of a process, which vary and measure (augment) the clips
-    )
-    # of coming steps; None: up to four beside a GPU, 0 on a CPU, whose cores are all at work
+    # Processes, for each that trains, that vary and measure (augment) the clips of coming steps; None: up to four
+    # beside a GPU, none on a CPU, whose cores are all at work.
+    workers: Annotated[int, Field(ge=0, le=64)] | None = None
     accumulate: Size = 1  # micro-batches a process's part of a batch is worked through in: less memory, same result
     learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     disc_learning_rate: Annotated[float, Field(gt=0)] = 6e-4

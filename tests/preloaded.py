@@ -57,9 +57,14 @@ class Preloaded:
         pid, began = int(self.server.stdout.readline()), time.monotonic()
         timer = threading.Timer(after if after is not None else 280, _kill, (pid,))
         timer.start()
-        code, changes = map(int, self.server.stdout.readline().split())
-        timer.cancel()
-        _kill(pid)  # what it started, whatever became of itself
+        answer = ""
+        try:
+            answer = self.server.stdout.readline()
+        finally:  # a test may run out of time
+            timer.cancel()
+            _kill(pid)  # what it started, whatever became of itself
+            answer = answer or self.server.stdout.readline()
+        code, changes = map(int, answer.split())
         return End(code, changes, time.monotonic() - began, *(path.read_text() for path in said))
 
     def close(self) -> None:

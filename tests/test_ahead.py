@@ -2,20 +2,26 @@
 
 import os
 import signal
+import subprocess
+import time
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from conftest import trainer
+from conftest import train_command
 from test_training import weights
 
-from audio_vaegan.config import AugmentConfig
+from audio_vaegan.config import AugmentConfig, Recipe
 from audio_vaegan.data.ahead import Ahead
 from audio_vaegan.data.augment import DRAWS
 from audio_vaegan.data.batches import Clips
 from audio_vaegan.data.store import Store
-from audio_vaegan.errors import Failure
-from audio_vaegan.training import schedule
+from audio_vaegan.mel import Mel
+from audio_vaegan.recipe import load_recipe
+from audio_vaegan.training import accelerator, schedule
+from audio_vaegan.training.vocoder_feed import VocoderFeed
 
 HOW = AugmentConfig(gain_db=6, semitones=2, fade=0.4)
 VARIED = ("--augment.gain_db", "6", "--augment.semitones", "2", "--augment.fade", "0.4")
@@ -51,16 +57,31 @@ def test_what_is_read_ahead_is_what_would_be_read(clips, ahead):
     assert not ahead.asked
 
 
-def test_a_process_that_dies_is_told(clips, ahead):
-    first, second = batches(clips, 2)
-    ahead.ask(*first)
-    ahead.read(*first)
-    for process in list(ahead.pool._processes.values()):
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-    with pytest.raises(Failure, match=r"the same command goes on, with --train\.workers 0"):
-        ahead.ask(*second)
-        ahead.read(*second)
+def test_when_its_processes_are_killed_it_reads_by_itself(clips, ahead, capsys):
+    """Before a question, and before its answer."""
+    first, second, third = batches(clips, 3)
+    for late in (False, True):
+        ahead.workers = 2
+        ahead.ask(*first)
+        ahead.read(*first)
+        dying = list(ahead.pool._processes.values())
+        if late:
+            ahead.ask(*second)
+        for process in dying:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        for batch in (second, third):
+            ahead.ask(*batch)
+            assert torch.equal(ahead.read(*batch)[0], clips.read(batch[0], HOW, batch[1])[0])
+        assert capsys.readouterr().err.count("was killed; they are read in the step from now on") == 1
+        assert not ahead.workers and ahead.pool is None
+
+
+def watched(monkeypatch, clips):
+    """The calls in which a feed reads clips by itself."""
+    read, calls = clips.read, []
+    monkeypatch.setattr(clips, "read", lambda *a: calls.append(a) or read(*a))
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -70,23 +91,75 @@ def test_a_feed_that_reads_ahead_expects_what_is_wanted(make_task, monkeypatch, 
     """All clips but the first are there when they are wanted, whether the discriminator learns often or seldom; and
     they are the same."""
     plain, quick = (make_task(*VARIED, *more, "--train.workers", n, "--train.steps", "4") for n in ("0", "2"))
-    read, direct = quick.clips.read, []
-    monkeypatch.setattr(quick.feed.ahead.clips, "read", lambda *a: direct.append(a) or read(*a))
-    for step in range(4):
-        for turn in [*range(1, schedule.turns(step, plain.recipe)), 0]:
-            for a, b in zip(plain.feed.parts(step, True, turn), quick.feed.parts(step, True, turn), strict=True):
-                assert torch.equal(a.mel, b.mel) and torch.equal(a.controls, b.controls) and torch.equal(a.mask, b.mask)
+    direct = watched(monkeypatch, quick.clips)
+    try:
+        for step in range(4):
+            for turn in [*range(1, schedule.turns(step, plain.recipe)), 0]:
+                for a, b in zip(plain.feed.parts(step, True, turn), quick.feed.parts(step, True, turn), strict=True):
+                    assert (
+                        torch.equal(a.mel, b.mel)
+                        and torch.equal(a.controls, b.controls)
+                        and torch.equal(a.mask, b.mask)
+                    )
+    finally:
+        quick.close()
     assert len(direct) == plain.recipe.train.accumulate
-    quick.close()
 
 
-def test_a_run_that_reads_ahead_ends_with_the_same_weights(tiny_recipe, tiny_store, tmp_path):
-    """The number of processes may change when a run goes on."""
-    words = ["--recipe", tiny_recipe, "--store", tiny_store, *VARIED, "--train.steps", "6"]
-    assert trainer(*words, "--out", tmp_path / "plain").returncode == 0
-    done = trainer(*words, "--out", tmp_path / "ahead", "--train.workers", "2")
-    assert done.returncode == 0, done.stderr
+def test_a_vocoders_feed_reads_ahead_too(tiny_recipe, tiny_store, monkeypatch):
+    """The second process of two, each with two micro-batches."""
+    recipe = load_recipe(tiny_recipe, [*VARIED, "--train.accumulate", "2", "--train.steps", "4"])
+    store, mel = Store(tiny_store), Mel(recipe.mel)
+    feeds = []
+    for workers in (0, 2):
+        train = recipe.train.model_copy(update={"workers": workers})
+        where = SimpleNamespace(device=torch.device("cpu"), process_index=1, num_processes=2)
+        clips = Clips(store, store.split("train"), {})
+        feeds.append(VocoderFeed(recipe.model_copy(update={"train": train}), clips, mel, where, None))
+    plain, quick = feeds
+    direct = watched(monkeypatch, quick.clips)
+    try:
+        for step in range(4):
+            for a, b in zip(plain.parts(step), quick.parts(step), strict=True):
+                assert torch.equal(a.audio, b.audio) and torch.equal(a.mel, b.mel) and torch.equal(a.start, b.start)
+    finally:
+        quick.ahead.close()
+    assert len(direct) == 2  # of the first step
+
+
+def test_a_run_that_reads_ahead_is_killed_and_goes_on_to_the_same_weights(tiny_recipe, tiny_store, tmp_path, preloaded):
+    """With another number of processes."""
+    words = ["train_vaegan", *map(str, ["--recipe", tiny_recipe, "--store", tiny_store, *VARIED])]
+    plain, ahead = ["--out", str(tmp_path / "plain")], ["--out", str(tmp_path / "ahead")]
+    whole = preloaded.run([*words, *plain], tmp_path)
+    assert whole.code == 0, whole.said
+    killed = preloaded.run([*words, *ahead, "--train.workers", "2"], tmp_path, at=2 * whole.changes // 3)
+    assert killed.code == -signal.SIGKILL, killed.said
+    done = preloaded.run([*words, *ahead, "--train.workers", "1"], tmp_path)
+    assert done.code == 0 and "going on from step" in done.out, done.said
     a, b = weights(tmp_path / "plain"), weights(tmp_path / "ahead")
     assert all(torch.equal(a[name], b[name]) for name in a)
-    again = trainer(*words, "--out", tmp_path / "ahead", "--train.workers", "1")
-    assert again.returncode == 0 and "already trained" in again.stdout
+
+
+def test_a_signal_to_all_its_processes_ends_a_run_cleanly(tiny_recipe, tiny_store, tmp_path):
+    """As `timeout`, a batch system or the launcher sends it: what was done is saved, and no process stays."""
+    words = ["--recipe", tiny_recipe, "--store", tiny_store, *VARIED, "--train.workers", "2", "--train.steps", "9999"]
+    command = train_command(*words, "--train.checkpoint_every", "9999", "--out", tmp_path / "run")
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    log, until = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+    while time.monotonic() < until and not (log.is_file() and log.read_text().count("\n") >= 5):
+        time.sleep(0.05)
+    started = psutil.Process(run.pid).children(recursive=True)
+    os.killpg(run.pid, signal.SIGTERM)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 130 and "the same command goes on from there" in said and "killed" not in said, said
+    assert len(started) >= 2 and not psutil.wait_procs(started, timeout=10)[1]
+
+
+def test_processes_read_ahead_beside_a_gpu_alone(monkeypatch):
+    monkeypatch.setattr(accelerator, "_cores", lambda: 3)
+    recipe = Recipe()
+    for kind, count in (("cpu", 0), ("cuda", 2)):
+        assert accelerator.workers(recipe, SimpleNamespace(device=torch.device(kind))) == count
+    chosen = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 7})})
+    assert accelerator.workers(chosen, SimpleNamespace(device=torch.device("cpu"))) == 7

@@ -56,7 +56,8 @@ def _named(column: pa.ChunkedArray, turn: int) -> pa.Array:
 
 def bench_scale(recipe: Recipe, store: Path, seconds: float) -> dict[str, Any]:
     """Seconds until the first step, of a step, of its data, and of a new epoch's order; and memory. In a process of its
-    own, or the peak would be another's."""
+    own, or the peak would be another's. Clips are read in the step, not ahead (`train.workers`)."""
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 0})})
     began = time.perf_counter()
     accelerator = make_accelerator(recipe)
     task = VaeGanTask(recipe, Store(store), accelerator)

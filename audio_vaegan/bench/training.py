@@ -19,7 +19,9 @@ def bench_training(recipe: Recipe, store: Store, machine: Machine, seconds: floa
     not add up: what is left is the losses' and the bookkeeping's, and what parts save when they follow each other.
 
     Where the discriminator learns in every k-th step, a step is the mean of k, and its part is what it costs then.
+    Clips are read in the step, not ahead (`train.workers`).
     """
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": 0})})
     accelerator = make_accelerator(recipe)
     task = VaeGanTask(recipe, store, accelerator)
     every = recipe.train.disc_every

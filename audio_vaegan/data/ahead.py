@@ -1,30 +1,30 @@
 """The clips of coming steps, read, varied and measured by processes of their own while a step is at work."""
 
-from collections.abc import Iterator, Mapping
+import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from audio_vaegan.config import AugmentConfig
 from audio_vaegan.data.batches import Clips
 from audio_vaegan.data.pool import processes, start_worker
 from audio_vaegan.data.store import Store
-from audio_vaegan.errors import Failure
 
 Read = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+DEAD = (BrokenProcessPool, EOFError, OSError)  # what a pool says whose processes were killed
 
 
 class Ahead:
     """Reads clips as `Clips.read` does, to the bit; what was asked for before is there already, or soon.
 
-    Without `workers` everything is read when it is wanted, in this process. They start when first asked, and end with
-    `close`, or with this process.
+    Without `workers`, or once one of them has died, everything is read when it is wanted, in this process. They start
+    when first asked, and end with `close`, or with this process.
     """
 
     def __init__(self, clips: Clips, how: AugmentConfig, workers: int) -> None:
@@ -36,24 +36,36 @@ class Ahead:
         """Have these clips read; asked for again, nothing happens."""
         if not self.workers or _key(rows, draws) in self.asked:
             return
-        if self.pool is None:
-            clips = self.clips
-            opened = (clips.store.path, clips.clips, dict(clips.names), clips.controls, self.how)
-            self.pool = ProcessPoolExecutor(self.workers, processes(__name__), start_worker, (_open, opened))
-        with _told():
-            self.asked[_key(rows, draws)] = self.pool.submit(_read, rows, draws)
+        clips = self.clips.part(rows)  # a worker has the store, and none of the numbers of all clips
+        work = (clips.clips, dict(clips.names), clips.controls, clips.length, self.how, draws)
+        try:
+            if self.pool is None:
+                opened = (_open, (clips.store.path,))
+                self.pool = ProcessPoolExecutor(self.workers, processes(__name__), start_worker, opened)
+            self.asked[_key(rows, draws)] = self.pool.submit(_read, *work)
+        except DEAD:
+            self._give_up()
 
     def read(self, rows: NDArray[np.int64], draws: NDArray[np.float32] | None) -> tuple[Tensor, Tensor, Tensor]:
         """What `Clips.read` gives for them. What was asked for before these is no longer expected."""
-        found = self.asked.get(_key(rows, draws))
-        if found is None:
-            return self.clips.read(rows, self.how, draws)
-        while (key := next(iter(self.asked))) != _key(rows, draws):
-            self.asked.pop(key).cancel()
-        del self.asked[key]
-        with _told():
-            audio, controls, length = found.result()
-        return torch.from_numpy(audio), torch.from_numpy(controls), torch.from_numpy(length)
+        wanted = _key(rows, draws)
+        if wanted in self.asked:
+            while (key := next(iter(self.asked))) != wanted:
+                self.asked.pop(key).cancel()
+            try:
+                audio, controls, length = self.asked.pop(wanted).result()
+                return torch.from_numpy(audio), torch.from_numpy(controls), torch.from_numpy(length)
+            except DEAD:
+                self._give_up()
+        return self.clips.read(rows, self.how, draws)
+
+    def _give_up(self) -> None:
+        """One was killed, for lack of memory perhaps; the run goes on without."""
+        self.close()
+        self.workers = 0
+        tqdm.write(
+            "note: a process that reads clips ahead was killed; they are read in the step from now on", sys.stderr
+        )
 
     def close(self) -> None:
         """End the processes; they start again when they are asked."""
@@ -62,38 +74,27 @@ class Ahead:
         self.pool, self.asked = None, {}
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """That a process died is told in a line."""
-    try:
-        yield
-    except BrokenProcessPool:
-        raise Failure(
-            "a process that reads clips died (out of memory?); the same command goes on, with --train.workers 0 "
-            "without such processes"
-        ) from None
-
-
 def _key(rows: NDArray[np.int64], draws: NDArray[np.float32] | None) -> bytes:
     return rows.tobytes() + (b"" if draws is None else draws.tobytes())
 
 
-_opened: tuple[Clips, AugmentConfig]  # in a worker
+_store: Store  # of a worker
 
 
-def _open(
-    path: Path,
-    rows: NDArray[np.int64],
-    names: Mapping[str, tuple[str, ...]],
-    controls: NDArray[np.float32],
-    how: AugmentConfig,
-) -> None:
-    global _opened  # noqa: PLW0603
+def _open(path: Path) -> None:
+    global _store  # noqa: PLW0603
     torch.set_num_threads(1)
-    _opened = Clips(Store(path), rows, names, controls), how
+    _store = Store(path)
 
 
-def _read(rows: NDArray[np.int64], draws: NDArray[np.float32] | None) -> Read:
-    clips, how = _opened
-    audio, controls, length = clips.read(rows, how, draws)
-    return audio.numpy(), controls.numpy(), length.numpy()
+def _read(
+    numbers: NDArray[np.int64],
+    names: dict[str, tuple[str, ...]],
+    controls: NDArray[np.float32],
+    length: NDArray[np.int64],
+    how: AugmentConfig,
+    draws: NDArray[np.float32] | None,
+) -> Read:
+    clips = Clips(_store, numbers, names, controls, length)
+    audio, controls, length = (t.numpy() for t in clips.read(np.arange(len(numbers)), how, draws))
+    return audio, controls, length

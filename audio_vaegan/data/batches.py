@@ -38,9 +38,10 @@ class Clips:
         rows: NDArray[np.int64],
         names: Mapping[str, tuple[str, ...]],
         controls: NDArray[np.float32] | None = None,
+        length: NDArray[np.int64] | None = None,
     ) -> None:
         self.store, self.clips, self.names = store, rows, names
-        self.length = store.column("length")[rows]
+        self.length = store.column("length")[rows] if length is None else length
         if controls is None:
             columns = [store.values(name, classes)[rows] for name, classes in names.items()]
             controls = np.stack(columns, axis=1) if columns else np.empty((len(rows), 0), dtype=np.float32)
@@ -48,7 +49,7 @@ class Clips:
 
     def part(self, places: NDArray[np.int64]) -> "Clips":
         """The clips at some places."""
-        return Clips(self.store, self.clips[places], self.names, self.controls[places])
+        return Clips(self.store, self.clips[places], self.names, self.controls[places], self.length[places])
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from contextlib import suppress
+from multiprocessing import connection, forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -17,6 +18,7 @@ from audio_vaegan.config import Recipe
 from audio_vaegan.data.chunk import Chunk, process
 from audio_vaegan.errors import Failure
 
+STOPPING = {signal.SIGINT, signal.SIGTERM}
 BYTES_FOR_WORKERS = 48 * 2**20  # of files; less, or ...
 FILES_FOR_WORKERS = 1500  # ... fewer files, are done sooner than other processes have started
 
@@ -24,12 +26,21 @@ FILES_FOR_WORKERS = 1500  # ... fewer files, are done sooner than other processe
 def processes(module: str, gpu: bool = False) -> BaseContext:
     """How processes are started that run what is in a module: never forked off one that may have threads.
 
-    On Linux they are forked off one of their own, which has imported the module and nothing else: they cost no
-    start-up, however many there are. Not so where they use a GPU (CUDA refuses what is forked once torch has looked for
-    one, which at import `torch.autocast` does), nor on macOS, whose libraries refuse it, too.
+    On Linux they are forked off a process that has imported the module, and used nothing of it: they cost little
+    start-up, however many there are. (There is one such process; a pool for another module, later in the life of this
+    process, gets it as it is, and imports the rest.) Not so where they use a GPU, which CUDA refuses to what is forked
+    once torch has looked for one (`torch.autocast` does, at import), nor on macOS, whose libraries refuse it, too.
     """
-    context = get_context("forkserver" if sys.platform == "linux" and not gpu else "spawn")
+    if sys.platform != "linux" or gpu:
+        return get_context("spawn")
+    context = get_context("forkserver")
     context.set_forkserver_preload([module])
+    resource_tracker.ensure_running()  # which lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # meant for this process; the server would die of them
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -73,9 +84,15 @@ def share_out(
         pool.shutdown(cancel_futures=True)
 
 
-def start_worker(start: Callable[..., Any] | None, started_with: tuple[Any, ...]) -> None:
-    """A worker leaves Ctrl-C to the process that asked, and ends with it."""
+def start_worker(start: Callable[..., Any] | None = None, started_with: tuple[Any, ...] = ()) -> None:
+    """A worker leaves the signals that a group of processes gets to the process that asked, and ends with it. (One that
+    is killed while it hands over its work leaves a pool that waits for ever.)"""
+    with suppress(OSError):  # it leads a session already
+        os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what came before
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which a pool ends its processes
     parent = parent_process()
 
     def watch() -> None:

@@ -47,12 +47,17 @@ def mel_grid(
             ax.imshow(_decibels(mel, config)[::-1], cmap="magma", vmin=top - 80, vmax=top, extent=where)
     words: dict[str, Any] = {"ha": "center", "va": "center", "parse_math": False, "clip_on": False}
     for j, title in enumerate(columns):
-        ax.text(j + 0.485, -0.12 / 1.9, title, fontsize=9, **words)
+        ax.text(j + 0.485, -0.12 / 1.9, _short(title, 30), fontsize=9, **words)
     for i, name in enumerate(names):
-        ax.text(-0.12 / 2.3, i + 0.48, name, fontsize=7, rotation="vertical", **words)
+        ax.text(-0.12 / 2.3, i + 0.48, _short(name, 34), fontsize=7, rotation="vertical", **words)
     ax.set(aspect="auto", xlim=(-0.25 / 2.3, len(columns)), ylim=(len(rows), -0.25 / 1.9))
     ax.axis("off")
     return _png(figure)
+
+
+def _short(name: str, most: int) -> str:
+    """A name of at most so many characters, without its middle if it is longer."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
 
 def spectrogram(audio: NDArray[np.float32], size: int = 2048) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ without a measurable pitch is a failure. Nothing that labels data or corrects so
 pYIN answers on a grid of 10 cents; where that is too coarse, its answer is refined from the peaks of the spectrum.
 """
 
-import signal
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from audio_vaegan.data.pool import processes
+from audio_vaegan.data.pool import processes, start_worker
 from audio_vaegan.descriptors import load_librosa, pyin, sounding_middle
 from audio_vaegan.descriptors.judge_controls import judge_control
 
@@ -78,17 +77,12 @@ def refine(audio: NDArray[np.float32], sample_rate: int, midi: float) -> float:
     return midi + float(np.clip(away @ weight / weight.sum(), -REACH, REACH)) / 100
 
 
-def _quiet() -> None:
-    """Ctrl-C is for the process that asked."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class Judge:
     """A pool of processes that measure pitch. Use as a context manager."""
 
     def __init__(self, workers: int = 2) -> None:
         load_librosa()
-        self.pool = ProcessPoolExecutor(workers, processes("audio_vaegan.evaluation.judging"), _quiet)
+        self.pool = ProcessPoolExecutor(workers, processes("audio_vaegan.evaluation.judging"), start_worker)
 
     def __enter__(self) -> "Judge":
         return self

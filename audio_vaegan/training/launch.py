@@ -190,20 +190,21 @@ def _discriminator(run: Path, steps: int) -> dict[str, Tensor]:
 def measure(
     task: Task, recipe: Recipe, accelerator: Accelerator, timed: int = 4, early: bool = False
 ) -> dict[str, Any]:
-    """Time and memory of a few steps: late ones, with every network at work, or `early` ones."""
-    first = 0 if early else max(0, recipe.train.steps - timed - 1)
-    task.step(first)
+    """Time and memory of a few steps: late ones, with every network at work, or `early` ones. The first two are not
+    timed: in the second, processes that read ahead may still be starting."""
+    first = 0 if early else max(0, recipe.train.steps - timed - 2)
     seconds = []
-    for i in range(timed):
+    for i in range(2 + timed):
         began = time.monotonic()
-        task.step(min(first + 1 + i, recipe.train.steps - 1))
+        task.step(min(first + i, recipe.train.steps - 1))
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - began)
+    task.close()
     gpu = torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else 0
     return {
         "parameters": task.parameters(),
-        "seconds": sum(seconds) / timed,
+        "seconds": sum(seconds[2:]) / timed,
         "memory": peak_memory(),
         "gpu_memory": gpu,
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from matplotlib.image import imread
 
 from audio_vaegan.audio import read
 from audio_vaegan.config import Recipe
@@ -34,8 +35,6 @@ class Trackers:
         """Hand TensorBoard the picture and the sounds that were written for a step."""
         if "tensorboard" not in self.names or not self.accelerator.is_main_process:
             return
-        from matplotlib.image import imread  # half a second, and TensorBoard alone wants it
-
         writer = self.accelerator.get_tracker("tensorboard", unwrap=True)
         for path in sorted(folder.glob(f"step-{step:08d}*.png")):
             writer.add_image("samples", imread(path)[..., :3], step, dataformats="HWC")
