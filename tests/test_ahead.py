@@ -127,6 +127,7 @@ def test_a_vocoders_feed_reads_ahead_too(tiny_recipe, tiny_store, monkeypatch):
     assert len(direct) == 2  # of the first step
 
 
+@pytest.mark.slow  # that the clips are the same, and that it ends cleanly, the usual tests say
 def test_a_run_that_reads_ahead_is_killed_and_goes_on_to_the_same_weights(tiny_recipe, tiny_store, tmp_path, preloaded):
     """With another number of processes."""
     words = ["train_vaegan", *map(str, ["--recipe", tiny_recipe, "--store", tiny_store, *VARIED])]
