@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--sample-rate", type=int, default=16000, help="Hz")
     p.add_argument("--gain", type=float, default=0.4, help="FluidSynth's gain; too large a one is refused, not clipped")
     p.add_argument("--format", choices=("flac", "wav"), default="flac", help="16 bit, mono")
+    p.add_argument("--name", default="", help="goes before instruments' names; for a store of several SoundFonts")
     out_words(p, "a new folder: examples.json and audio/")
 
     p = verb("generate", verbs.generate, "new sounds from a trained model")

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import importlib.util
+import re
 import sys
 from typing import Any
 
@@ -82,6 +83,8 @@ def render(args: argparse.Namespace) -> int:
         raise UserError(
             "needs 0 < --hold <= --duration <= 60 s, --sample-rate in 8000 ... 96000 Hz, --gain in 0 ... 10"
         )
+    if not re.fullmatch(r"[A-Za-z0-9-]{0,40}", args.name):
+        raise UserError(f"--name {args.name!r}: letters, digits and hyphens only, at most 40")
     what = Rendering(
         programs=programs,
         drum_kits=args.drum_kits,
@@ -92,6 +95,7 @@ def render(args: argparse.Namespace) -> int:
         sample_rate=args.sample_rate,
         gain=args.gain,
         format=args.format,
+        name=args.name,
     )
     if args.loops is not None:
         from audio_vaegan.data.loops import render_loops

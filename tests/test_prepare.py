@@ -299,7 +299,7 @@ def test_overwriting_spares_what_the_user_put_there(tmp_path, notes, tiny_recipe
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, notes, monkeypatch):
     module = importlib.import_module("audio_vaegan.data.prepare")
     monkeypatch.setattr(module, "BYTES_A_CHUNK", 64 * 1024)
-    monkeypatch.setattr("audio_vaegan.data.pool.BYTES_FOR_WORKERS", 0)
+    monkeypatch.setattr("audio_vaegan.data.chunk.BYTES_FOR_WORKERS", 0)
     recipe = Recipe.model_validate({"data": {"clip_samples": 8192, "loudness": -20}})
     for workers in (1, 2):
         prepare([notes], recipe, tmp_path / str(workers), workers=workers)

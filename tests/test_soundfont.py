@@ -84,6 +84,16 @@ def test_rendered_notes_have_their_pitch_their_labels_and_their_groups(font, tmp
     cli("render-soundfont", font, "--pitches", "57:63:3", "--gain", "0.5", "--out", again)
     assert (again / "examples.json").read_bytes() == (out / "examples.json").read_bytes()
 
+    named = tmp_path / "named"  # a second SoundFont, whose instruments must not pass for those of the first
+    cli("render-soundfont", font, "--pitches", "60", "--gain", "0.5", "--name", "second", "--out", named)
+    others = json.loads((named / "examples.json").read_text())
+    assert len(others) == 3
+    for name, note in others.items():
+        assert (named / "audio" / f"{name}.flac").is_file() and name.startswith(note["instrument_str"])
+        first = note["instrument_str"].removeprefix("second_")
+        assert first in {n["instrument_str"] for n in notes.values()} and first != note["instrument_str"]
+        assert note["split_group"].startswith("second_")
+
 
 @needs_fluidsynth
 def test_a_gain_that_clips_is_refused(font, tmp_path):
@@ -98,6 +108,7 @@ def test_mistakes(font, tmp_path):
     out = tmp_path / "out"
     assert "no such SoundFont" in one_line(cli("render-soundfont", tmp_path / "none.sf2", "--out", out))
     assert "not a SoundFont" in one_line(cli("render-soundfont", text, "--out", out))
+    assert "--name '../up'" in one_line(cli("render-soundfont", font, "--name", "../up", "--out", out))
     assert "it has: 0, 40, 73" in one_line(cli("render-soundfont", font, "--programs", "5", "--out", out))
     assert "8000 ... 96000" in one_line(cli("render-soundfont", font, "--sample-rate", "192000", "--out", out))
     assert not out.exists()

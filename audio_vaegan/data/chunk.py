@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from audio_vaegan.audio import BadAudio, Stream, peak_dbfs, to_pcm16
 from audio_vaegan.config import Recipe
 from audio_vaegan.data.cutting import Cutter
 from audio_vaegan.data.duplicates import PRINT, fingerprints
 from audio_vaegan.data.labels import describe, pitch_label
+from audio_vaegan.data.pool import share_out
 from audio_vaegan.data.sources import SourceFile, identity
 from audio_vaegan.errors import Failure
 from audio_vaegan.files import write_atomic, write_json
@@ -28,6 +30,8 @@ SHARD_BYTES = 32 * 2**20  # of clips
 BATCH_SAMPLES = 2**21  # measured at a time
 LOUD = 1.06  # half a decibel above full scale, which resampling reaches by itself
 QUIET = 1e-3  # -60 dBFS: a frame of 10 ms below it is silence
+BYTES_FOR_WORKERS = 48 * 2**20  # of files; less, or ...
+FILES_FOR_WORKERS = 1500  # ... fewer files, are done sooner than other processes have started
 
 Seconds = dict[str, float]
 
@@ -64,6 +68,18 @@ class Chunk:
             return bool(part["key"] == self.key) and all(path.exists() for path in written)
         except (OSError, ValueError, KeyError):
             return False
+
+
+def process_all(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
+    """Process the chunks, those that are done apart. Ctrl-C stops at once; what is done stays done."""
+    files, size = sum(len(c.files) for c in chunks), sum(c.size for c in chunks)
+    with tqdm(total=files, desc="prepare", unit="file", delay=1) as bar:
+        if workers == 1 or len(chunks) < 2 or (files < FILES_FOR_WORKERS and size < BYTES_FOR_WORKERS):
+            for chunk in chunks:
+                process(chunk, recipe)
+                bar.update(len(chunk.files))
+            return
+        share_out(process, [(chunk, recipe) for chunk in chunks], workers, lambda job: bar.update(len(job[0].files)))
 
 
 def process(chunk: Chunk, recipe: Recipe) -> None:

@@ -63,9 +63,11 @@ def source_of(program: int, drums: bool = False) -> str:
     return "electronic" if program in _ELECTRONIC else "synthetic" if program in _SYNTHETIC else "acoustic"
 
 
-def note_entry(note: int, instrument: int, family: str, source: str, pitch: int, velocity: int, rate: int) -> dict:
-    """One value of `examples.json`, with the 13 keys of the format."""
-    instrument_str = f"{family}_{source}_{instrument:03d}"
+def note_entry(
+    note: int, instrument: int, family: str, source: str, pitch: int, velocity: int, rate: int, name: str = ""
+) -> dict:
+    """One value of `examples.json`, with the 13 keys of the format. `name` goes before the instrument's."""
+    instrument_str = f"{name}_{family}_{source}_{instrument:03d}".removeprefix("_")
     return {
         "note": note,
         "note_str": f"{instrument_str}-{pitch:03d}-{velocity:03d}",

@@ -12,15 +12,9 @@ from multiprocessing import connection, forkserver, get_context, parent_process,
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from tqdm import tqdm
-
-from audio_vaegan.config import Recipe
-from audio_vaegan.data.chunk import Chunk, process
 from audio_vaegan.errors import Failure
 
 STOPPING = {signal.SIGINT, signal.SIGTERM}
-BYTES_FOR_WORKERS = 48 * 2**20  # of files; less, or ...
-FILES_FOR_WORKERS = 1500  # ... fewer files, are done sooner than other processes have started
 
 
 def processes(module: str, gpu: bool = False) -> BaseContext:
@@ -42,18 +36,6 @@ def processes(module: str, gpu: bool = False) -> BaseContext:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
-
-
-def process_all(chunks: list[Chunk], recipe: Recipe, workers: int) -> None:
-    """Process the chunks, those that are done apart. Ctrl-C stops at once; what is done stays done."""
-    files, size = sum(len(c.files) for c in chunks), sum(c.size for c in chunks)
-    with tqdm(total=files, desc="prepare", unit="file", delay=1) as bar:
-        if workers == 1 or len(chunks) < 2 or (files < FILES_FOR_WORKERS and size < BYTES_FOR_WORKERS):
-            for chunk in chunks:
-                process(chunk, recipe)
-                bar.update(len(chunk.files))
-            return
-        share_out(process, [(chunk, recipe) for chunk in chunks], workers, lambda job: bar.update(len(job[0].files)))
 
 
 def share_out(

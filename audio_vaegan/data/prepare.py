@@ -19,9 +19,8 @@ from tqdm import tqdm
 from audio_vaegan.audio import SUFFIXES, BadAudio
 from audio_vaegan.config import Recipe, Section
 from audio_vaegan.data.assemble import assemble
-from audio_vaegan.data.chunk import Chunk
+from audio_vaegan.data.chunk import Chunk, process_all
 from audio_vaegan.data.page import write_page
-from audio_vaegan.data.pool import process_all
 from audio_vaegan.data.sources import SourceFile, find, identity
 from audio_vaegan.data.store import VERSION, Store
 from audio_vaegan.data.summary import kind, summarise

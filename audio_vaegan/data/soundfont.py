@@ -42,6 +42,7 @@ class Rendering:
     sample_rate: int = 16000
     gain: float = 0.4
     format: str = "flac"
+    name: str = ""  # goes before the names of instruments: a store of several SoundFonts tells them apart by it
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
     wanted = list(_wanted(presets, what))
     with new_folder(out, "notes", overwrite) as folder:
         (folder / "audio").mkdir()
-        synth = Synth(path, what)
+        synth, rate = Synth(path, what), what.sample_rate
         notes: dict[str, dict[str, Any]] = {}
         used: dict[str, set[str]] = {}
         empty, clipped = 0, []
@@ -148,7 +149,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                         if not samples:
                             empty += 1
                             continue
-                        entry = note_entry(len(notes), index, family, source, pitch, velocity, what.sample_rate)
+                        entry = note_entry(len(notes), index, family, source, pitch, velocity, rate, what.name)
                         entry |= {
                             "bank": preset.bank,
                             "program": preset.program,
@@ -160,9 +161,7 @@ def render(path: Path, out: Path, what: Rendering, overwrite: bool = False) -> i
                         audio, clips = synth.note(preset, pitch, velocity)
                         if clips:
                             clipped.append(entry["note_str"])
-                        write_recording(
-                            folder / "audio" / f"{entry['note_str']}.{what.format}", audio, what.sample_rate
-                        )
+                        write_recording(folder / "audio" / f"{entry['note_str']}.{what.format}", audio, rate)
                         notes[entry["note_str"]] = entry
                         used.setdefault(_struck(entry), set()).update(samples)
         if not notes:

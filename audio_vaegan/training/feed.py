@@ -67,7 +67,7 @@ class Feed:
         self.table = standardise(controls, torch.from_numpy(clips.controls[:, self.columns]))  # of all clips
         self.augmented = recipe.augment != type(recipe.augment)()
         self.ahead = Ahead(clips, recipe.augment, workers(recipe, accelerator) if self.augmented else 0)
-        self.drawn: dict[tuple[int, bool], dict[str, Tensor]] = {}  # of this step and those that come
+        self.drawn: dict[tuple[int, bool, int], tuple[np.ndarray, dict[str, Tensor]]] = {}  # and to come
         self.micro, self.rank = recipe.train.accumulate, accelerator.process_index
         self.parts_in_all = accelerator.num_processes * self.micro
         self.sizes = self._sizes(accelerator.num_processes)
@@ -101,23 +101,19 @@ class Feed:
 
     def parts(self, step: int, judged: bool, turn: int = 0) -> list[Part]:
         """This process's micro-batches of a step; `turn` counts the discriminator's updates within the step."""
-        rows, draw = self._of(step, judged, turn)
-        coming = [self._of(*which) for which in self._coming(step, turn)]
+        now, coming = (step, judged, turn), list(self._coming(step, turn))
+        self.drawn = {which: self.drawn.get(which) or self._of(*which) for which in (now, *coming)}
         mine = range(self.rank * self.micro, (self.rank + 1) * self.micro)
-        for its_rows, its_draw in coming:
+        for which in coming:
             for number in mine:
-                self.ahead.ask(*self._wanted(its_rows, its_draw, number))
-        kept = [id(d) for _, d in coming]
-        self.drawn = {key: d for key, d in self.drawn.items() if id(d) in kept}
-        return [self._part(rows, draw, number) for number in mine]
+                self.ahead.ask(*self._wanted(*self.drawn[which], number))
+        return [self._part(*self.drawn[now], number) for number in mine]
 
     def _of(self, step: int, judged: bool, turn: int) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Rows and random numbers of the global batch."""
         index = step * self.recipe.train.disc_updates + turn
-        if (index, judged) not in self.drawn:
-            self.drawn[index, judged] = self._draw(schedule.generator(self.recipe.seed, index), judged)
         rows = positions(self.recipe.seed, index, self.sizes["batch"], len(self.clips))
-        return rows, self.drawn[index, judged]
+        return rows, self._draw(schedule.generator(self.recipe.seed, index), judged)
 
     def _coming(self, step: int, turn: int) -> Iterator[tuple[int, bool, int]]:
         """What will be wanted after a step and turn, as far as it is read ahead; turn 0 comes last."""
