@@ -100,6 +100,8 @@ def evaluate_dataset(args: argparse.Namespace) -> int:
         raise UserError("--clips, --real, --steps and --seeds must be at least 1")
     if args.out is not None and args.out.exists():
         raise UserError(f"--out {args.out}: exists; choose another name")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
     store = None if args.store is None else Store(args.store)
     with Judge() as judge:
         figures: dict[str, Any] = {"labels": judge_dataset(args.dataset, judge, args.clips)}

@@ -59,4 +59,10 @@ def test_mistakes(tmp_path):
     make(tmp_path / "known" / "noise", "noise", range(2))
     assert "labelled already" in one_line(cli("classify", "notes16k", tmp_path / "known", tmp_path / "known", *out))
     assert "no such folder" in one_line(cli("classify", "notes16k", tmp_path / "none", tmp_path / "known", *out))
+    for file in (tmp_path / "known" / "noise").iterdir():
+        file.write_bytes(b"no sound")
+    make(tmp_path / "all", "dull", range(3, 5))
+    assert "only one class can be read" in one_line(
+        cli("classify", "notes16k", tmp_path / "known", tmp_path / "all", *out)
+    )
     assert not (tmp_path / "out").exists()

@@ -74,3 +74,6 @@ def test_mistakes(folder, tmp_path):
     assert "no folder" in one_line(cli("export", model, "--out", tmp_path / "none" / "a.onnx"))
     line = one_line(cli("export", model, "--vocoder", "griffin-lim", "--out", tmp_path / "a.onnx"))
     assert "only the vocoder that is trained here" in line and not (tmp_path / "a.onnx").exists()
+    (tmp_path / "config.json").write_text("mine")
+    assert "config.json exists" in one_line(cli("export", model, "--out", tmp_path / "config.onnx"))
+    assert (tmp_path / "config.json").read_text() == "mine"

@@ -81,6 +81,7 @@ def test_the_verb_writes_a_sound_and_says_what_it_found(notes, tmp_path):
 
 def test_mistakes(model, notes, tmp_path):
     soundfile.write(tmp_path / "in.wav", notes[0].numpy(), RATE)
+    soundfile.write(tmp_path / "short.wav", notes[0, : RATE // 2].numpy(), RATE)
     soundfile.write(tmp_path / "long.wav", np.tile(notes[0].numpy(), 2), RATE)
     out = ("--out", tmp_path / "out.wav")
     told = {
@@ -89,6 +90,9 @@ def test_mistakes(model, notes, tmp_path):
         ("in.wav", "--gap", "0.4:0.2"): "FROM:TO",
         ("in.wav", "--gap", "3:4"): "take something away",
         ("in.wav", "--gap", "0:2"): "leave",
+        ("short.wav", "--gap", "0.7:0.8"): "take something away",
+        ("short.wav", "--gap", "0:0.5"): "leave something of the 0.500 s",
+        ("short.wav", "--noise", "0.6:0.9"): "of the 0.500 s of sound",
         ("in.wav", "--bandwidth", "9000"): "500 ...",
         ("in.wav", "--noise", "0.5:0.51"): "at least",
         ("long.wav", "--noise"): "cut it",

@@ -54,6 +54,13 @@ def test_notes_that_it_never_heard_are_usual_and_noise_is_not(model):
     assert np.median(real.rarity) > 0.05
 
 
+def test_a_sound_a_little_longer_than_a_clip_scores_as_that_clip(model):
+    files = sorted((ROOT / "recipes" / "notes" / "audio").glob("*.flac"))[::80]
+    real = torch.stack([model.heard(f)[:16384] for f in files])
+    longer = model.score(torch.nn.functional.pad(real, (0, 1)))
+    assert longer.whole == pytest.approx(model.score(real).whole, abs=0.01)
+
+
 def test_the_verb_puts_the_oddest_first(model, tmp_path):
     for i, audio in enumerate(odd_sounds()):
         soundfile.write(tmp_path / f"odd{i}.wav", audio.numpy(), 16000)

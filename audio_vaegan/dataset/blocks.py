@@ -50,8 +50,12 @@ def save_block(path: Path, made: Made) -> None:
     write_atomic(path, b"".join([_LENGTH.pack(len(text)), text, prints.tobytes(), *made.audio]))
 
 
-@lru_cache(maxsize=16)
 def read_block(path: Path) -> Saved:
+    return _read_block(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_block(path: Path, _written: int) -> Saved:
     with path.open("rb") as f:
         length = _LENGTH.unpack(f.read(_LENGTH.size))[0]
         header = json.loads(f.read(length))

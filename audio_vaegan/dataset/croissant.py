@@ -71,7 +71,7 @@ DESCRIPTIONS = {
     "seed": "seed of the random draw that the sound came from",
     "item": "number of the sound in that draw",
     "attempt": "failed attempts before the one that passed; 0: the first was good",
-    "address": "text from which the same model makes the same sound again; null for a variation of a real sound",
+    "address": "text from which the same model makes the same sound again",
     "sample_rate": "sampling rate, in Hz",
     "num_samples": "length, in samples",
     "peak_dbfs": "largest absolute sample, in dB re full scale",

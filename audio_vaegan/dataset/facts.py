@@ -6,8 +6,8 @@ from typing import Any
 Row = dict[str, Any]
 """What is known of one sound. Always there:
 
-id (digits, zero-padded), split, model_hash, vocoder, seed, item, attempt (0: the first try was good), address (None for
-a variation of a real sound), sample_rate, num_samples, peak_dbfs, loudness_lufs, nearest_training (0..1, how alike the
+id (digits, zero-padded), split, model_hash, vocoder, seed, item, attempt (0: the first try was good), address (by which
+the model makes it again), sample_rate, num_samples, peak_dbfs, loudness_lufs, nearest_training (0..1, how alike the
 nearest training sound is; None without fingerprints), audio_sha256 (of the file), synthetic (True), license.
 For each control of the model: NAME_requested (None: not asked for), NAME_achieved (None: undefined), NAME_unit; a
 class has its name in NAME_requested, and in NAME_achieved the one that the model's own classifier hears.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,10 +38,11 @@ class Block:
 class Plan:
     """The spec, checked against a model. Raises UserError when the model cannot do what is asked."""
 
-    def __init__(self, spec: Spec, model: SoundModel) -> None:
+    def __init__(self, spec: Spec, model: SoundModel, files: list[Path] | None = None) -> None:
+        """`files` to vary, if they are known already."""
         self.spec, self.model = spec, model
         self.classes = next((c for c in model.controls.values() if c.classes), None)
-        self.files = _files(spec)
+        self.files = _files(spec) if files is None else files
         self.count = spec.total or len(self.files) * spec.augment.factor  # type: ignore[union-attr]
         self.starts = np.cumsum([0, *(g.count for g in spec.groups)])
         self.sample_rate = spec.sample_rate or model.sample_rate
@@ -49,6 +50,8 @@ class Plan:
         if spec.seconds is not None and spec.seconds > whole + 1e-9:
             raise UserError(f"seconds: this model's sounds are {whole:g} s long, got {spec.seconds:g}")
         self.samples = round(min(spec.seconds or whole, whole) * model.sample_rate)
+        if self.samples < 1:
+            raise UserError(f"seconds: {spec.seconds:g} is less than a sample at {model.sample_rate} Hz")
         if spec.augment and not model.encodes:
             raise UserError("augment: this model is a GAN, which has no encoder: it can only make new sounds")
         if spec.prior == "fitted" and model.prior is None:
@@ -168,10 +171,6 @@ class Plan:
                 control = self.model.controls[name]
                 asked[name] = inside(float(control.value(torch.tensor(0.0))), control)
 
-    def facts(self) -> dict[str, Any]:
-        """What changes the sounds, beside the model."""
-        return {"spec": self.spec.model_dump(mode="json", by_alias=True), "files": [f"{p}" for p in self.files]}
-
 
 def derived(seed: int, what: str) -> int:
     """A seed of its own for each purpose."""
@@ -192,7 +191,7 @@ def _mass(normal: tuple[float, float], control: Control | None) -> tuple[float, 
     return low, high - low
 
 
-def _files(spec: Spec) -> list[Any]:
+def _files(spec: Spec) -> list[Path]:
     """The sound files to vary, in the order of their names."""
     if not spec.augment:
         return []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from audio_vaegan.dataset.plan import Asked, Plan
 from audio_vaegan.errors import UserError
+from audio_vaegan.files import printable
 from audio_vaegan.sound_model import BATCH, Sound
 from audio_vaegan.sound_model.writing import encode_file
 
@@ -25,8 +26,8 @@ class Variations:
         return slot // self.how.factor
 
     def name(self, slot: int) -> str:
-        """The file, relative to the folder."""
-        return self.plan.files[self.file(slot)].as_posix()
+        """The file, relative to the folder, as text."""
+        return printable(self.plan.files[self.file(slot)].as_posix())
 
     def read(self, slots: Sequence[int]) -> tuple[dict[int, Sound], dict[int, dict[str, Any]]]:
         """Latents of the files that some sounds are to be variations of, by the file's number; and the sounds whose
@@ -37,9 +38,11 @@ class Variations:
         for slot in slots:
             try:
                 if self.file(slot) not in sounds:
-                    sounds[self.file(slot)] = encode_file(self.model, self.how.folder / self.name(slot))[0]
+                    sounds[self.file(slot)] = encode_file(
+                        self.model, self.how.folder / self.plan.files[self.file(slot)]
+                    )[0]
             except UserError as e:
-                unreadable[slot] = {"reasons": ["unreadable"], "source": self.name(slot), "why": f"{e}"}
+                unreadable[slot] = {"reasons": ["unreadable"], "source": self.name(slot), "why": printable(f"{e}")}
         return sounds, unreadable
 
     def of(
@@ -65,7 +68,7 @@ class Variations:
         whole = Sound(
             torch.cat([c.z for c in codes]),
             {n: torch.cat([c.controls[n] for c in codes]) for n in codes[0].controls},
-            torch.cat([c.samples for c in codes]),
+            torch.cat([c.samples for c in codes]).clamp(max=self.plan.samples),  # as an address says it
             torch.cat(noise) if (noise := [c.own_noise for c in codes if c.own_noise is not None]) else None,
         )
         return whole, asked

@@ -32,7 +32,7 @@ from audio_vaegan.dataset.facts import Row
 from audio_vaegan.dataset.finish import Finished, check_ours, publish, write_final
 from audio_vaegan.dataset.make import DRAWS, Maker
 from audio_vaegan.dataset.plan import Block, Plan
-from audio_vaegan.dataset.spec import load_spec
+from audio_vaegan.dataset.spec import Spec, load_spec
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import (
     alone,
@@ -86,12 +86,12 @@ def make_dataset(
     team = team or Team()
     plan = planned(path, spec_path, seed, device, vocoder)
     out = out.resolve()
-    job = _job(plan)
+    job, opened = _job(plan), (path, plan.spec, plan.files, device, vocoder)
     with one_thread():
         if team.rank:
             team.wait()
             if kind_of(out) == UNFINISHED:  # else it is there already
-                _Work(plan, out, job, team, 1, _nothing).run((path, spec_path, seed, device, vocoder))
+                _Work(plan, out, job, team, 1, _nothing).run(opened)
             return 0
         with alone(out, "data set"):
             if _begin(out, job, overwrite):
@@ -99,8 +99,7 @@ def make_dataset(
                 team.wait()
                 return 0
             team.wait()
-            work = _Work(plan, out, job, team, processes, say)
-            return work.run((path, spec_path, seed, device, vocoder))
+            return _Work(plan, out, job, team, processes, say).run(opened)
 
 
 def _nothing(*_: Any) -> None:
@@ -303,11 +302,11 @@ class _Work:
 _maker: Maker | None = None
 
 
-def _start(path: Path, spec_path: Path, seed: int | None, device: str, vocoder: str) -> None:
-    """Open the model in a worker."""
+def _start(path: Path, spec: Spec, files: list[Path], device: str, vocoder: str) -> None:
+    """Open the model in a worker. The spec is what the run began with, whatever has become of its file."""
     global _maker  # noqa: PLW0603
     torch.set_num_threads(1)
-    _maker = Maker(planned(path, spec_path, seed, device, vocoder))
+    _maker = Maker(Plan(spec, SoundModel.from_pretrained(path, device=device, vocoder=vocoder), files))
 
 
 def _work(block: Block, path: Path) -> None:

@@ -56,7 +56,7 @@ def restore(
 
     def once(start: Sound | None) -> tuple[Tensor, Sound | None]:
         if gaps:
-            return _fill_gaps(model, whole, gaps, start)
+            return _fill_gaps(model, whole, n, gaps, start)
         if bandwidth is not None:
             return _widen(model, whole, bandwidth, start)
         return _denoise(model, whole, n, None if isinstance(noise, bool) else noise, start)
@@ -146,18 +146,18 @@ def generated(model: SoundModel, sound: Sound) -> Tensor:
 
 
 def _fill_gaps(
-    model: SoundModel, audio: Tensor, gaps: Sequence[tuple[float, float]], start: Sound | None
+    model: SoundModel, audio: Tensor, samples: int, gaps: Sequence[tuple[float, float]], start: Sound | None
 ) -> tuple[Tensor, Sound | None]:
-    """Audio `[B, samples]` whose `gaps` (seconds) are filled in; every other sample as it was. Without a latent to
-    start from, by straight lines between the mels on both sides."""
+    """Audio whose `gaps` (seconds), which leave some of the first `samples`, are filled in; every other sample as it
+    was. Without a latent to start from, by straight lines between the mels on both sides."""
     rate, hop, window = model.sample_rate, model.recipe.mel.hop_length, model.recipe.mel.win_length
     missing = torch.zeros(audio.shape[1])
     for a, b in gaps:
         if not 0 <= a < b:
             raise UserError(f"a gap begins before it ends, got {a:g}:{b:g} s")
         missing[round(a * rate) : round(b * rate)] = 1
-    if not missing.any() or missing.all():
-        raise UserError("a gap must leave something, and take something away")
+    if not missing[:samples].any() or missing[:samples].all():
+        raise UserError(f"a gap must leave something of the {samples / rate:.3f} s of sound, and take something away")
     touched = torch.nn.functional.max_pool1d(
         torch.nn.functional.pad(missing.view(1, 1, -1), ((window - hop) // 2,) * 2), window, hop
     ).view(-1)
@@ -247,8 +247,10 @@ def _denoise(
         power = torch.stack([s[:, k].abs().square().mean(dim=1) for s, k in zip(spectrum, at, strict=True)])
     else:
         a, b = (round(t * rate) for t in noise)
-        if not 0 <= a < b <= audio.shape[1] or b - a < 2 * size:
-            raise UserError(f"the noise must be at least {2 * size / rate:.2f} s of the sound")
+        if not 0 <= a < b <= samples or b - a < 2 * size:
+            raise UserError(
+                f"the noise must be at least {2 * size / rate:.2f} s of the {samples / rate:.3f} s of sound"
+            )
         floor = mel[..., a // step : max(a // step + 1, b // step)].mean(dim=2)
         power = spectrum[..., a // hop : b // hop].abs().square().mean(dim=2)
     loud = mel - floor.unsqueeze(2) > ABOVE_NOISE

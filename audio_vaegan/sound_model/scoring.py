@@ -88,6 +88,7 @@ def score(model: SoundModel, audio: Tensor) -> Oddness:
     windows = len(whole) // len(audio)
     length[windows - 1 :: windows] -= -n % model.clip_samples
     found = raw_scores(model, whole, length, usual.features)
-    parts = {name: v.reshape(len(audio), windows).mean(axis=1) for name, v in found.items()}
+    sounding = length.numpy().reshape(len(audio), windows)  # so that a last window, mostly padding, tells little
+    parts = {k: np.average(v.reshape(sounding.shape), axis=1, weights=sounding) for k, v in found.items()}
     total = usual.whole(np.stack([parts[n] for n in usual.names], axis=1))
     return Oddness(total, usual.rarity(total), parts)

@@ -45,7 +45,10 @@ def classify_files(
     if not model.encodes:
         raise UserError(f"{path}: a GAN, which has no encoder: it cannot classify")
     heard, bad = _features(model, [file for file, _ in known], "labelled")
-    probe = fit_probe(heard, [name for file, name in known if file not in bad])
+    names = [name for file, name in known if file not in bad]
+    if len(set(names)) < 2:
+        raise UserError(f"{labelled}: only one class can be read; {next(iter(bad.values()))}")
+    probe = fit_probe(heard, names)
     found, missed = _features(model, files, "sounds")
     share = probe.probabilities(found)
     text = io.StringIO()
@@ -56,7 +59,15 @@ def classify_files(
     with new_folder(out, "classes", overwrite) as folder:
         for file, row, (first, second) in zip(there, share, order[:, :2], strict=True):
             name = probe.classes[first]
-            table.writerow([printable(file), name, f"{row[first]:.4f}", probe.classes[second], f"{row[second]:.4f}"])
+            table.writerow(
+                [
+                    printable(file),
+                    printable(name),
+                    f"{row[first]:.4f}",
+                    printable(probe.classes[second]),
+                    f"{row[second]:.4f}",
+                ]
+            )
             if copy:
                 into = folder / name
                 into.mkdir(exist_ok=True)
@@ -67,7 +78,7 @@ def classify_files(
     return [
         *(f"left out: {reason}" for reason in [*bad.values(), *missed.values()]),
         f"{len(known) - len(bad)} labelled sounds of {len(names)} classes; {len(there)} sorted: "
-        + ", ".join(f"{name} {count}" for name, count in counts.items()),
+        + ", ".join(f"{printable(name)} {count}" for name, count in counts.items()),
         f"{int((best < UNSURE).sum())} are unsure (below {100 * UNSURE:.0f} %); see {out / 'classes.csv'}",
     ]
 

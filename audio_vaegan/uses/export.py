@@ -52,8 +52,9 @@ def export_model(path: Path, out: Path, *, overwrite: bool = False, vocoder: str
     kind = SUFFIXES.get(out.suffix.lower())
     if kind is None:
         raise UserError(f"--out {out}: give a name that ends in {' or '.join(SUFFIXES)}")
-    if out.exists() and not overwrite:
-        raise UserError(f"--out {out}: exists; choose another name, or add --overwrite")
+    for file in (out, out.with_suffix(".json")):
+        if file.exists() and not overwrite:
+            raise UserError(f"--out {out}: {file} exists; choose another name, or add --overwrite")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}")
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
