@@ -19,6 +19,7 @@ CONTROLS = {  # every control and the unit of its descriptor; reading that there
 }
 USES = ("restore", "anomaly", "few-labels", "compression", "transfer")  # what evaluate-uses measures
 BENCH = ("sounds", "training", "prepare", "dataset", "peers", "options", "scale")  # groups; the first four by default
+MODEL = "a model of the package (notes16k, drums16k), a run's folder, a bundle, or OWNER/NAME of the hub"
 HINTS = {"pitch": "60 is C4", "brightness": "12 is 880 Hz", "attack": "-2 is 10 ms"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from audio_vaegan import dataset_verbs, evaluation_verbs, uses_verbs, verbs
 from audio_vaegan.arguments import (
     BENCH,
+    MODEL,
     Help,
     Parser,
     change_words,
@@ -49,8 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     _prepare_words(verb("prepare", verbs.prepare, "sounds -> store, with a report of every file"))
 
-    p = verb("inspect", verbs.inspect, "what a store holds, and what became of the files it was made of")
-    p.add_argument("store", type=Path, help="folder made by prepare")
+    p = verb("inspect", verbs.inspect, "what a store holds and what became of its files; what a model can be asked")
+    p.add_argument("store", type=Path, metavar="store-or-model", help=f"folder made by prepare, or {MODEL}")
     p.add_argument("--verify", action="store_true", help="has a bit of it changed? reads everything")
     p.add_argument("--file", help="all that is known of the input files whose name holds this text")
 
@@ -71,11 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     out_words(p, "a new folder: examples.json and audio/")
 
     p = verb("generate", verbs.generate, "new sounds from a trained model")
-    p.add_argument("model", type=Path, help="bundle or run folder")
-    p.add_argument("--count", type=int, help="how many sounds (default: 16)")
+    p.add_argument("model", type=Path, help=MODEL)
+    p.add_argument("--count", type=int, help="how many sounds in all (default: 16); classes and values take turns")
     control_words(p)
     p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
-    p.add_argument("--address", help="one sound again, from its address in a data set or its file's tag")
+    p.add_argument("--address", help="one sound of a data set again: `address` of its row, or its file's tag")
+    p.add_argument("--normalize", action="store_true", help="bring the peak of every sound to -1 dBFS")
     p.add_argument("--keyboard", type=midi, metavar="FIRST:LAST", help="MIDI keys: one timbre, for samplers")
     p.add_argument("--like", type=Path, metavar="FILE", help="a sound whose timbre the --keyboard has, not the seed's")
     p.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
@@ -91,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     out_words(p, "a new folder of WAV files, with metadata.jsonl")
 
     p = verb("edit", verbs.edit, "change a sound's controls, keep its timbre")
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("input", type=Path, help="a sound file")
     change_words(p)
     p.add_argument("--closed-loop", action="store_true", help="measure what became of it, and correct it; takes longer")
@@ -100,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     sound_out_words(p)
 
     p = verb("morph", verbs.morph, "sounds on the way from one sound to another")
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("first", type=Path, help="the sound file where it begins")
     p.add_argument("second", type=Path, help="the sound file where it ends")
     p.add_argument("--steps", type=int, default=9, help="how many sounds, both ends included")
@@ -109,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     out_words(p, "a new folder of WAV files, with metadata.jsonl")
 
     p = verb("transfer", verbs.transfer, "the timbre of one sound under the pitch and envelope of another")
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("timbre", type=Path, help="the sound file that gives timbre, brightness and noisiness")
     p.add_argument("envelope", type=Path, help="the one that gives pitch, loudness, attack, decay, onset rate, length")
     vocoder_words(p)
@@ -145,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     _bench_words(p)
 
     p = verb("demo", verbs.demo, "a page in the browser on which a model is played")
-    p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help=MODEL)
     p.add_argument("--port", type=port, default=7860, help="on localhost")
     p.add_argument("--share", action="store_true", help="also under a public address, by Gradio's tunnel")
     p.add_argument("--auth", metavar="USER:PASSWORD", help="ask for these first; others on this machine see them here")
@@ -157,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _bench_words(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, nargs="?", default=Path("notes16k"), help=MODEL)
     p.add_argument(
         "--groups",
         nargs="+",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan.arguments import Help, Parser, out_words, vocoder_words
+from audio_vaegan.arguments import MODEL, Help, Parser, out_words, vocoder_words
 from audio_vaegan.errors import UserError
 from audio_vaegan.guard import guarded
 
@@ -33,7 +33,7 @@ def add(verb: Verb) -> None:
 
 
 def _words(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("spec", type=Path, help="YAML: what is to be made (docs/data-sets.md)")
     p.add_argument("--seed", type=int, help="instead of the spec's")
     vocoder_words(p)

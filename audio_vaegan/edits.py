@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio_vaegan.audio import MAX_SECONDS, write
+from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import check_out_folder, check_out_sound, new_folder
 from audio_vaegan.sound_model import BATCH, Edited, Sound, SoundModel
@@ -41,12 +42,32 @@ def edit_file(
     check_out_sound(out, sound_path, overwrite)
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
     sound, notes = encode_file(model, sound_path, **({} if input_pitch is None else {"pitch": input_pitch}))
-    result = model.edit(sound, shift=shift, set=to, move=move, closed_loop=closed_loop)
-    write_sound(out, model, result, 0, "", int(sound.samples))
     if not (shift or to or move):
         notes.append("note: no change was asked; this is the plain reconstruction")
+    lowest = _too_dark(sound, shift or {}, to or {})
+    if lowest is not None:
+        notes.append(
+            f"note: at that pitch the fundamental alone is brighter than what is asked; brightness set to {lowest:.2f}"
+        )
+        shift = {n: v for n, v in (shift or {}).items() if n != "brightness"}
+        to = {**(to or {}), "brightness": lowest}
+    result = model.edit(sound, shift=shift, set=to, move=move, closed_loop=closed_loop)
+    write_sound(out, model, result, 0, "", int(sound.samples))
+    if result.audio.abs().max() >= 1:
+        notes.append("note: clipped at full scale; ask for less loudness")
     moved = [f"{name}: moved by {amount:g}" for name, amount in (move or {}).items()]
     return "\n".join([*notes, *_said(model, sound, result), *moved, _written(out, model)])
+
+
+def _too_dark(sound: Sound, shift: Mapping[str, float], to: Mapping[str, float]) -> float | None:
+    """The least brightness (semitones re 440 Hz) of a note of the pitch that is asked, where less is asked: that of its
+    fundamental, or as far below as the sound's own lies. Asked for less, a model raises rumble below the note."""
+    if not {"pitch", "brightness"} <= sound.controls.keys():
+        return None
+    own = {name: float(sound.controls[name][0]) for name in ("pitch", "brightness")}
+    asked = {name: to.get(name, value + shift.get(name, 0.0)) for name, value in own.items()}
+    lowest = asked["pitch"] - 69 + min(0.0, own["brightness"] - (own["pitch"] - 69))
+    return lowest if asked["brightness"] < lowest - 0.01 else None  # never where one is undefined
 
 
 def _said(model: SoundModel, sound: Sound, result: Edited) -> list[str]:
@@ -57,8 +78,15 @@ def _said(model: SoundModel, sound: Sound, result: Edited) -> list[str]:
             lines.append(f"{name}: {control.show(float(result.requested[name]))} (the model's own guess)")
             continue
         own, asked, found = (_shown(v[name]) for v in (sound.controls, result.requested, result.achieved))
-        lines.append(f"{name}: input {own}, requested {asked}, measured {found} {control.unit}")
+        off = abs(float(result.requested[name]) - float(result.achieved[name]))
+        missed = "" if math.isnan(float(result.requested[name])) or off <= _tolerance(name) else " (missed)"
+        lines.append(f"{name}: input {own}, requested {asked}, measured {found} {control.unit}{missed}")
     return lines
+
+
+def _tolerance(name: str) -> float:
+    """How far from what was asked a control may be found, in its unit."""
+    return 0.5 if name == "pitch" else DESCRIPTORS[name].tolerance
 
 
 def _shown(value: Tensor) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audio_vaegan.arguments import USES, out_words, say, vocoder_words
+from audio_vaegan.arguments import MODEL, USES, out_words, say, vocoder_words
 from audio_vaegan.errors import UserError
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -28,7 +28,7 @@ def add(verb: Verb) -> None:
         evaluate,
         "measure a model on held-out sounds, and write a report with pictures and players",
     )
-    p.add_argument("model", type=Path, nargs="?", help="bundle or run folder")
+    p.add_argument("model", type=Path, nargs="?", help=MODEL)
     p.add_argument(
         "--compare",
         type=Path,
@@ -56,7 +56,7 @@ def add(verb: Verb) -> None:
     out_words(p, "a new folder: report.html, report.json, audio/")
 
     p = verb("evaluate-uses", evaluate_uses, "what else a model is good for, each beside the obvious baseline")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("--store", type=Path, required=True, help="folder made by prepare, with sources held out")
     p.add_argument("--uses", nargs="+", choices=USES, default=USES, help="which of them")
     p.add_argument("--clips", type=int, default=128, help="at most so many held-out clips each")
@@ -66,7 +66,7 @@ def add(verb: Verb) -> None:
     out_words(p, "a new folder: uses.json, uses.md")
 
     p = verb("showcase", showcase, "a dozen short sounds and a picture: what a model does with a sound of yours")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("first", type=Path, help="a sound file: copied, reconstructed, changed")
     p.add_argument("second", type=Path, help="another: where the morph ends")
     p.add_argument("--seed", type=int, default=0, help="of the new sounds")

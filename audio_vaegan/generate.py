@@ -1,14 +1,20 @@
 """The verb `generate`: new sounds of a model, as files."""
 
+import math
+import re
 from pathlib import Path
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import check_out_folder, new_folder
-from audio_vaegan.sound_model import BATCH, SoundModel
+from audio_vaegan.sound_model import BATCH, Clip, SoundModel
 from audio_vaegan.sound_model.writing import Asked, Wanted, check_draw, row, shown, wanted, write_sound
+
+PEAK, SILENT = -1.0, 1e-4  # dBFS, to which a sound is brought; a peak (linear) below which it is only raised so far
 
 
 def write_sounds(
@@ -21,19 +27,21 @@ def write_sounds(
     truncation: float = 1.0,
     prior: str = "auto",
     closed_loop: bool = False,
+    normalize: bool = False,
     overwrite: bool = False,
     vocoder: str = "auto",
-) -> int:
+) -> list[str]:
     """Write `count` sounds and `metadata.jsonl` (AudioFolder layout: `file_name`, what was asked, seed, model).
 
     `asked` holds the values of each control, repeated over the sounds, or a pair (low, high) to draw evenly between;
-    "class" stands for the model's class label.
+    "class" stands for the model's class label. Peaks that a file could not hold are turned down; with `normalize` all
+    are brought to `PEAK`. Returns lines.
     """
     if not 1 <= count <= 1_000_000:
         raise UserError(f"--count must lie in 1 ... 1000000, got {count}")
     check_draw(seed, truncation)
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
-    values = wanted(model, asked)
+    values, loud = wanted(model, asked), 0
     with (
         new_folder(out, "sounds", overwrite) as folder,
         (folder / "metadata.jsonl").open("w") as rows,
@@ -45,16 +53,32 @@ def write_sounds(
                 name: [value[i % len(value)] for i in items] if isinstance(value, list) else value
                 for name, value in values.items()
             }
-            clip = model.sample(
-                len(items), seed=seed, first=first, truncation=truncation, prior=prior, closed_loop=closed_loop, **now
-            )
+            how: dict[str, Any] = {"truncation": truncation, "prior": prior}
+            clip = model.sample(len(items), seed=seed, first=first, closed_loop=closed_loop, limit=False, **how, **now)
+            peak = clip.audio.abs().amax(dim=1)
+            loud += int((peak > 1).sum())
+            gain = torch.where((peak > 1) | normalize, 10 ** (PEAK / 20) / peak.clamp_min(SILENT), 1.0)
+            clip.audio.mul_(gain.unsqueeze(1))
             for k, i in enumerate(items):
-                pitch = shown(model, "pitch", float(clip.controls["pitch"][k])) if "pitch" in clip.controls else None
-                file = f"{i:05d}.wav" if pitch is None else f"{i:05d}-pitch{pitch:g}.wav"
+                file = f"{i:05d}{_told(model, clip, k)}.wav"
                 write_sound(folder / file, model, clip, k, f"seed {seed} item {i}")
-                rows.write(row(model, clip, k, file, seed=seed, item=i, truncation=truncation, prior=prior))
+                turned = round(20 * math.log10(float(gain[k])), 4)
+                rows.write(row(model, clip, k, file, seed=seed, item=i, **how, gain_db=turned))
             bar.update(len(items))
-    return count
+    note = f"note: {loud} of them would have clipped, and were turned down to a peak of {PEAK:g} dBFS"
+    return [*([note] if loud and not normalize else []), f"{count} sounds in {out}"]
+
+
+def _told(model: SoundModel, clip: Clip, k: int) -> str:
+    """What the name of a file tells of sound `k`: its class, its pitch."""
+    words = ""
+    for name, control in model.controls.items():
+        value = shown(model, name, float(clip.controls[name][k]))
+        if control.classes and value is not None:
+            words += "-" + re.sub(r"[^\w]+", "_", str(value))[:40]
+        elif name == "pitch" and value is not None:
+            words += f"-pitch{value:g}"
+    return words
 
 
 def recall_file(path: Path, out: Path, address: str, overwrite: bool = False, vocoder: str = "auto") -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError, did_you_mean
+from audio_vaegan.files import share
 
 MOST_BYTES, MOST_VALUES = 2**21, 300_000  # of a YAML file, anchors unfolded
 
@@ -69,12 +70,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def load_yaml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a YAML file. Raises UserError in one line that begins with `what`."""
+    path = path if path.exists() else _of_package(path)
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{what} {path}: too large, no recipe has more than {MOST_BYTES // 2**20} MiB")
         tree = _yaml(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        raise UserError(f"{what}: no such file: {path}") from None
+        kind = share("recipes") / ("datasets" if what == "SPEC" else "")
+        known = ", ".join(sorted(p.stem for p in kind.glob("*.yaml")))
+        raise UserError(f"{what}: no such file: {path} (the package has {known})") from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{what} {path}: cannot be read ({e})") from None
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError, OverflowError) as e:
@@ -84,6 +88,15 @@ def load_yaml(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"{what} {path}: expected `key: value` lines, found {type(tree).__name__}")
     return tree
+
+
+def _of_package(path: Path) -> Path:
+    """The recipe or spec of the package of that name (`quickstart`, `recipes/quickstart.yaml`), if there is one."""
+    inside = Path(*path.parts[1:]) if path.parts[:1] == ("recipes",) else path
+    if inside.is_absolute() or ".." in inside.parts or not inside.parts:
+        return path
+    names = (inside, inside.with_name(f"{inside.name}.yaml"), Path("datasets", f"{inside.name}.yaml"))
+    return next((p for name in names if (p := share("recipes") / name).is_file()), path)
 
 
 def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:

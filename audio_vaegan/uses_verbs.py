@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from audio_vaegan.arguments import out_words, say, sound_out_words, span, vocoder_words
+from audio_vaegan.arguments import MODEL, out_words, say, sound_out_words, span, vocoder_words
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -12,7 +12,7 @@ Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.Argume
 def add(verb: Verb) -> None:
     """Add the verbs to the command line."""
     p = verb("restore", restore, "fill what a sound lacks: gaps, high frequencies, or what noise covers")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("input", type=Path, help="a sound file, no longer than the model's clips")
     p.add_argument(
         "--gap", type=span, nargs="+", action="extend", metavar="FROM:TO", help="seconds to fill in, like 0.3:0.45"
@@ -34,7 +34,7 @@ def add(verb: Verb) -> None:
     sound_out_words(p)
 
     p = verb("score", score, "how unlike the training sounds each file is: the oddest first")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
     p.add_argument(
         "--false-alarms", type=float, default=0.05, help="share of real sounds that may count as odd, by mistake"
@@ -44,14 +44,14 @@ def add(verb: Verb) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace the CSV file")
 
     p = verb("classify", classify, "sort sounds into classes, of which a few sounds each are known")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("labelled", type=Path, help="a folder with a sub-folder of sounds for each class")
     p.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
     p.add_argument("--copy", action="store_true", help="also copy the files into a folder for each class")
     out_words(p, "a new folder: classes.csv")
 
     p = verb("compress", compress, "a sound as a few dozen bytes: its latent, rounded")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name; decompress needs the same")
+    p.add_argument("model", type=Path, help=f"{MODEL}; decompress needs the same")
     p.add_argument("input", type=Path, help="a sound file of any length")
     p.add_argument("--bits", type=int, default=6, help="a coordinate of the timbre code, 1 to 16")
     p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
@@ -66,13 +66,13 @@ def add(verb: Verb) -> None:
     sound_out_words(p)
 
     p = verb("export", export, "generator and vocoder as one file for other programs: ONNX or torch.export")
-    p.add_argument("model", type=Path, help="bundle or run folder, or a name")
+    p.add_argument("model", type=Path, help=MODEL)
     vocoder_words(p)
     p.add_argument("--out", type=Path, required=True, help="a new file: .onnx or .pt2; a .json beside it describes it")
     p.add_argument("--overwrite", action="store_true", help="replace the files")
 
     p = verb("push", push, "upload a model to the model hub, with its vocoder and its card")
-    p.add_argument("model", type=Path, help="bundle or run folder")
+    p.add_argument("model", type=Path, help=MODEL)
     p.add_argument("name", help="owner/name on the hub")
     p.add_argument("--private", action="store_true", help="for you alone, where it is new")
 

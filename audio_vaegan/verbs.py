@@ -45,7 +45,15 @@ def inspect(args: argparse.Namespace) -> int:
 
     from audio_vaegan.data.store import Store
     from audio_vaegan.data.summary import describe, table
+    from audio_vaegan.models.bundle import is_model
+    from audio_vaegan.sound_model import SoundModel
+    from audio_vaegan.sound_model.writing import told
 
+    if not (args.store / "store.json").is_file() and is_model(args.store):
+        if args.verify or args.file is not None:
+            raise UserError(f"{args.store}: a model; --verify and --file are for stores")
+        say(*told(SoundModel.from_pretrained(args.store)))
+        return 0
     store = Store(args.store)
     if args.verify:
         changed = store.changed()
@@ -124,9 +132,11 @@ def generate(args: argparse.Namespace) -> int:
     if args.keyboard is None:
         if args.like is not None:
             raise UserError("--like goes with --keyboard; to change a sound file: audio-vaegan edit")
-        count = write_sounds(args.model, args.out, asked, count=16 if args.count is None else args.count, **how)
-        print(f"{count} sounds in {args.out}")
+        count = 16 if args.count is None else args.count
+        say(*write_sounds(args.model, args.out, asked, count=count, normalize=args.normalize, **how))
         return 0
+    if args.normalize:
+        raise UserError("--keyboard and --normalize: its keys are as loud as the model plays them")
     if args.count is not None:
         raise UserError("--count and --keyboard: there is one sound a key; give one of the two")
     notes = keyboard(args.model, args.out, args.keyboard, asked, like=args.like, **how)

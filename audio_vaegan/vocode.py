@@ -85,7 +85,7 @@ def _copy(stream: Stream, vocoder: Vocoder, distances: Distances) -> tuple[Audio
     sums: dict[str, float] = {}
     rate = vocoder.config.sample_rate
     spent, began = 0.0, time.perf_counter()
-    with tqdm(total=round(stream.promised, 1) or None, desc="vocode", unit="s", delay=1) as bar:
+    with tqdm(total=stream.promised or None, desc="vocode", unit="s", delay=1) as bar:
         for real, copy in copies(_sound(stream), vocoder):
             spent += time.perf_counter() - began
             parts.append(copy)

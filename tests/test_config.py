@@ -1,7 +1,9 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from audio_vaegan.config import MEL_PRESETS, MelConfig, Recipe
 from audio_vaegan.errors import UserError
@@ -65,8 +67,16 @@ def test_mistakes_are_named_in_one_line(tmp_path, text, overrides, says):
     assert "\n" not in str(e.value)
 
 
+def test_recipes_of_the_package_are_known_by_name_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "recipes/quickstart.yaml", "quickstart.yaml"):
+        assert load_recipe(Path(name)) == load_recipe(ROOT / "recipes" / "quickstart.yaml")
+    (tmp_path / "quickstart").write_text("name: mine\ntrain: {steps: 7}\n")
+    assert load_recipe(Path("quickstart")).train.steps == 7  # one's own comes first
+
+
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no such file.*nothing\.yaml"):
+    with pytest.raises(UserError, match=r"no such file.*nothing\.yaml.*quickstart"):
         load_recipe(tmp_path / "nothing.yaml")
 
 

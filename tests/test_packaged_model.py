@@ -1,7 +1,10 @@
 """The model that comes with the package: there, small enough, and true to what is asked of it."""
 
+import json
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import ROOT, cli, one_line
 
@@ -42,6 +45,34 @@ def test_instruments_that_it_never_heard_follow_several_controls_at_once(model):
         assert pyin(up.audio[0].numpy(), 16000) == pytest.approx(65, abs=0.5)
         assert float(up.residual["loudness"]) == pytest.approx(0, abs=1.5)
     assert len(one) >= 5 and torch.equal(model.edit(one[0]).audio, model.decode(one[0]).audio)
+
+
+def test_a_note_darker_than_its_fundamental_is_no_rumble(tmp_path):
+    """Asked for a centroid below the fundamental, the model raised what lies below it by 17 dB."""
+    file = ROOT / "recipes" / "notes" / "audio" / "bass_synthetic_013-067-100.flac"
+    done = cli("edit", "notes16k", file, "--pitch", "+7", "--brightness", "-5", "--out", tmp_path / "out.wav")
+    assert "brightness set to 5.0" in done.stdout and "(missed)" not in done.stdout.split("loudness")[0]
+    assert pyin(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], 16000) == pytest.approx(74, abs=0.3)
+
+
+def test_what_a_model_can_be_asked_is_told():
+    said = cli("inspect", "notes16k").stdout
+    assert "--pitch: 22.00 to 98.00 semitones" in said and "brass (0.00 to 1.00)" in said
+    assert "--class (drum_str): cymbal" in cli("inspect", "drums16k").stdout
+    assert "for stores" in one_line(cli("inspect", "notes16k", "--verify"))
+
+
+@pytest.mark.parametrize("more", [(), ("--normalize",)])
+def test_no_sound_is_clipped_and_names_tell_classes(tmp_path, more):
+    words = ("--class", "kick", "hand drum", "--count", 4, "--loudness", -18)
+    done = cli("generate", "drums16k", *words, *more, "--out", tmp_path / "out")
+    assert ("turned down to a peak of -1 dBFS" in done.stdout) != bool(more)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    assert [r["file_name"] for r in rows] == [f"0000{k}-{('kick', 'hand_drum')[k % 2]}.wav" for k in range(4)]
+    peaks = np.array([np.abs(soundfile.read(tmp_path / "out" / r["file_name"])[0]).max() for r in rows])
+    assert peaks.max() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    assert all((r["gain_db"] < 0) == (p > 0.88) for r, p in zip(rows, peaks, strict=True)) or more
+    assert not more or peaks.min() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,9 @@ def test_the_latent_that_is_found_explains_what_is_known_better_than_the_encoder
 
 
 def test_the_verb_writes_a_sound_and_says_what_it_found(notes, tmp_path):
-    soundfile.write(tmp_path / "in.wav", notes[0, :12000].numpy(), RATE)
+    soundfile.write(tmp_path / "in.wav", notes[0, :12000, None].expand(-1, 2).numpy(), RATE)
     done = cli("restore", "notes16k", tmp_path / "in.wav", "--gap", "0.2:0.3", "--out", tmp_path / "out.wav")
+    assert "note: in.wav has 16000 Hz, 2 channels; the result is at the model's 16000 Hz, mono" in done.stdout
     assert done.returncode == 0, done.stderr
     assert "found: pitch 60" in done.stdout and "AI-generated" in done.stdout
     made, _ = soundfile.read(tmp_path / "out.wav")

@@ -130,6 +130,12 @@ def bundle_folder(path: Path) -> Path:
     return inside if not (path / "config.json").is_file() and (inside / "config.json").is_file() else path
 
 
+def is_model(path: Path) -> bool:
+    """Whether a path, or a name of the package, is that of a model; the hub is not asked."""
+    named = path.exists() or str(path) in packaged_models()
+    return named and (bundle_folder(path) / WEIGHTS).is_file()
+
+
 def load_bundle(path: Path) -> Bundle:
     """Open a bundle, or the bundle of a run folder. Checks shapes, finiteness and hash; runs no code from it."""
     path = bundle_folder(path)

@@ -76,7 +76,9 @@ def _number(value: float) -> str:
 def parse_address(text: str, controls: Mapping[str, Control]) -> Address:
     """Read an address; `controls` are those that the model has. Raises UserError."""
     found: dict[str, str] = {}
-    for part in text.strip().split(","):
+    if "model=" not in text:
+        raise UserError(f"--address: {text[:40]!r} is none; the rows of a data set have one each, and its files' tags")
+    for part in text[text.index("model=") :].strip().split(","):
         key, equals, value = part.partition("=")
         if not equals or key in found:
             raise UserError(f"--address: {part[:40]!r} is not one of its key=value parts")

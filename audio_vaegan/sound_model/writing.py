@@ -50,6 +50,23 @@ def check_draw(seed: int, truncation: float) -> None:
         raise UserError(f"--truncation must lie in 0 ... 2, got {truncation:g}")
 
 
+def told(model: SoundModel) -> list[str]:
+    """What a model is, and what it can be asked, in lines."""
+    about = {k.replace("_", " "): v for k, v in model.bundle.about.items() if isinstance(v, str | int)}
+    lines = [
+        f"{model.clip_samples / model.sample_rate:.3f} s at {model.sample_rate} Hz, mono",
+        f"vocoder: {model.vocoder_title}",
+        f"model hash: {model.hash}",
+        *(f"{name}: {value}" for name, value in about.items()),
+        f"samples come from {model.prior_title}",
+    ]
+    for name, c in model.controls.items():
+        flag = f"--class ({name})" if c.classes else f"--{name.replace('_', '-')}"
+        lines.append(f"{flag}: {', '.join(c.classes) or f'{c.low:.2f} to {c.high:.2f} {c.unit}'}")
+    moves = [f"{n} ({d.low:.2f} to {d.high:.2f})" for n, d in model.directions.items()]
+    return [*lines, *(["edit --move: " + ", ".join(moves)] if moves else [])]
+
+
 def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, list[str]]:
     """The latents of a sound file, and lines of what should be known of them."""
     with warnings.catch_warnings(record=True) as caught:

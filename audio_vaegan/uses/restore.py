@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from audio_vaegan.audio import write
+from audio_vaegan.audio import Stream, write
 from audio_vaegan.files import check_out_sound
 from audio_vaegan.sound_model import SoundModel
 
@@ -26,10 +26,11 @@ def restore_file(
     known = {} if input_pitch is None else {"pitch": input_pitch}
     audio, sound = model.restore(sound_path, gaps=gaps, bandwidth=bandwidth, noise=noise, **known)
     write(out, audio[0].numpy(), model.sample_rate, f"model {model.hash[:12]} restored")
-    of = ", ".join(
-        f"{name} {control.show(float(sound.controls[name]))}" + ("" if control.classes else f" {control.unit}")
-        for name, control in model.controls.items()
-        if not sound.controls[name].isnan().any()
-    )
+    there = {n: (c, float(sound.controls[n])) for n, c in model.controls.items() if not sound.controls[n].isnan().any()}
+    of = ", ".join(f"{n} {c.show(v)}" if c.classes else f"{n} {v:.2f} {c.unit}" for n, (c, v) in there.items())
+    file = Stream(sound_path)
+    if (file.source_rate, file.channels) != (model.sample_rate, 1):
+        was = f"{file.source_rate} Hz, {file.channels} channel{'s' * (file.channels > 1)}"
+        of += f"\nnote: {sound_path.name} has {was}; the result is at the model's {model.sample_rate} Hz, mono"
     made = f"written: {out} (AI-generated in part, vocoder: {model.vocoder_title})"
     return f"found: {of or 'a timbre'}\n{made}"
