@@ -29,7 +29,7 @@ quickstart: $(STAMP)
 	$(BIN)/audio-vaegan quickstart --out $(OUT)
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

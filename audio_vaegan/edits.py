@@ -13,6 +13,7 @@ from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import check_out_folder, check_out_sound, new_folder
 from audio_vaegan.sound_model import BATCH, Edited, Sound, SoundModel
+from audio_vaegan.sound_model.editing import least_brightness
 from audio_vaegan.sound_model.mixing import envelope_control, join, morph, transfer
 from audio_vaegan.sound_model.writing import encode_file, row, write_sound
 
@@ -44,7 +45,7 @@ def edit_file(
     sound, notes = encode_file(model, sound_path, **({} if input_pitch is None else {"pitch": input_pitch}))
     if not (shift or to or move):
         notes.append("note: no change was asked; this is the plain reconstruction")
-    lowest = _too_dark(sound, shift or {}, to or {})
+    lowest = too_dark(sound, shift or {}, to or {})
     if lowest is not None:
         notes.append(
             f"note: at that pitch the fundamental alone is brighter than what is asked; brightness set to {lowest:.2f}"
@@ -59,15 +60,12 @@ def edit_file(
     return "\n".join([*notes, *_said(model, sound, result), *moved, _written(out, model)])
 
 
-def _too_dark(sound: Sound, shift: Mapping[str, float], to: Mapping[str, float]) -> float | None:
-    """The least brightness (semitones re 440 Hz) of a note of the pitch that is asked, where less is asked: that of its
-    fundamental, or as far below as the sound's own lies. Asked for less, a model raises rumble below the note."""
-    if not {"pitch", "brightness"} <= sound.controls.keys():
-        return None
-    own = {name: float(sound.controls[name][0]) for name in ("pitch", "brightness")}
-    asked = {name: to.get(name, value + shift.get(name, 0.0)) for name, value in own.items()}
-    lowest = asked["pitch"] - 69 + min(0.0, own["brightness"] - (own["pitch"] - 69))
-    return lowest if asked["brightness"] < lowest - 0.01 else None  # never where one is undefined
+def too_dark(sound: Sound, shift: Mapping[str, float], to: Mapping[str, float]) -> float | None:
+    """The least brightness of a note of the pitch that is asked, where less is asked."""
+    asked = {n: to.get(n, float(v[0]) + shift.get(n, 0.0)) for n, v in sound.controls.items()}
+    lowest = least_brightness(sound, torch.tensor([asked.get("pitch", math.nan)]))
+    dark = lowest is not None and asked["brightness"] < float(lowest) - 0.01  # never where one is undefined
+    return float(lowest) if lowest is not None and dark else None
 
 
 def _said(model: SoundModel, sound: Sound, result: Edited) -> list[str]:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import check_out_folder, new_folder, write_atomic
 from audio_vaegan.sound_model import BATCH, Sound, SoundModel
+from audio_vaegan.sound_model.editing import least_brightness
 from audio_vaegan.sound_model.writing import Asked, check_draw, encode_file, row, shown, wanted, write_sound
 from audio_vaegan.version import __version__
 
@@ -89,8 +90,11 @@ def write_keys(
         tqdm(total=len(keys), desc="generate", unit="sound", delay=1) as bar,
     ):
         for index in torch.arange(len(keys)).split(BATCH):
-            pitch = [float(keys[i]) for i in index]
-            clip = model.edit(whole.rows(index), set={"pitch": pitch}, closed_loop=closed_loop)
+            some, pitch = whole.rows(index), torch.tensor([float(keys[i]) for i in index])
+            wanted, lowest = {"pitch": pitch.tolist()}, least_brightness(some, pitch)
+            if lowest is not None and (some.controls["brightness"] < lowest).any():  # keys above what it plays
+                wanted["brightness"] = some.controls["brightness"].maximum(lowest).tolist()
+            clip = model.edit(some, set=wanted, closed_loop=closed_loop)
             for k, i in enumerate(index.tolist()):
                 write_sound(folder / files[i], model, clip, k, f"{origin} key {keys[i]}", int(one.samples))
                 measured = shown(model, "pitch", float(clip.achieved["pitch"][k]))

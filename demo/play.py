@@ -10,6 +10,7 @@ import torch
 
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.descriptors import pitch_track
+from audio_vaegan.edits import too_dark
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import share
 from audio_vaegan.models.controls import Control
@@ -156,6 +157,9 @@ def tab(desk: Desk) -> Player:
         go_along = {d.name: float(v) for d, v in zip(moves, pushed, strict=True) if v}
         if not all(map(math.isfinite, go_along.values())):
             raise UserError("directions move by numbers")
+        lowest = too_dark(opened.sound, {}, to) if to else None
+        if lowest is not None:
+            to["brightness"] = lowest
         made = model.edit(opened.sound, set=to, move=go_along, closed_loop=closed)
         whole = made.sound(opened.sound.samples)
         address = desk.address(whole) if to or go_along else opened.address

@@ -53,6 +53,15 @@ def pytest_configure(config: pytest.Config) -> None:
         load_librosa()
 
 
+LONGEST = ("distributed", "training", "browser", "vocoder", "growth", "dataset", "full_disk", "prepare", "hostile")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left with one of them when the others have ended."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 FAULTS = {
     "kills": "kill -9",
     "full": "a full disk",

@@ -54,6 +54,7 @@ def test_a_mistake_in_a_spec_is_one_line(tmp_path, text, says):
     assert says in str(e.value) and "\n" not in str(e.value)
 
 
+@pytest.mark.slow
 def test_an_ablation_trains_measures_and_compares_and_does_nothing_twice(spec, tiny_store, tmp_path):
     out = tmp_path / "out"
     words = ("ablation", spec, "--store", tiny_store, "--clips", "4", "--samples", "2", "--sounds", "64", "--out", out)

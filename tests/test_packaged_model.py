@@ -55,6 +55,17 @@ def test_a_note_darker_than_its_fundamental_is_no_rumble(tmp_path):
     assert pyin(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], 16000) == pytest.approx(74, abs=0.3)
 
 
+def test_no_key_of_a_keyboard_is_darker_than_its_fundamental(model, tmp_path):
+    file = ROOT / "recipes" / "notes" / "audio" / "bass_synthetic_013-067-100.flac"
+    done = cli("generate", "notes16k", "--keyboard", "74,79", "--like", file, "--out", tmp_path / "keys")
+    assert done.returncode == 0, done.stderr
+    for line in (tmp_path / "keys" / "metadata.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        assert told["brightness_requested"] >= told["key"] - 69.1
+        audio = soundfile.read(tmp_path / "keys" / told["file_name"], dtype="float32")[0]
+        assert pyin(audio, 16000) == pytest.approx(told["key"], abs=0.5)
+
+
 def test_what_a_model_can_be_asked_is_told():
     said = cli("inspect", "notes16k").stdout
     assert "--pitch: 22.00 to 98.00 semitones" in said and "brass (0.00 to 1.00)" in said

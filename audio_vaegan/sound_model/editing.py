@@ -50,6 +50,16 @@ def edit(
     return Edited(**vars(clip), requested=requested, achieved=achieved, residual=residual)
 
 
+def least_brightness(sound: Sound, pitch: Tensor) -> Tensor | None:
+    """The brightness `[B]` (semitones re 440 Hz) below which a sound of `pitch` `[B]` (MIDI) has none: that of its
+    fundamental, or as far below as the sound's own lies; NaN where undefined. Asked for less, a model raises rumble.
+    None where the model lacks either control."""
+    if not {"pitch", "brightness"} <= sound.controls.keys():
+        return None
+    below = sound.controls["brightness"] - (sound.controls["pitch"] - 69)
+    return pitch - 69 + below.clamp_max(0)
+
+
 def _requested(
     model: SoundModel, sound: Sound, shift: Mapping[str, Values], to: Mapping[str, Values]
 ) -> dict[str, Tensor]:

@@ -156,7 +156,7 @@ def _fill_gaps(
         if not 0 <= a < b:
             raise UserError(f"a gap begins before it ends, got {a:g}:{b:g} s")
         missing[round(a * rate) : round(b * rate)] = 1
-    if not missing[:samples].any() or missing[:samples].all():
+    if samples and (not missing[:samples].any() or missing[:samples].all()):
         raise UserError(f"a gap must leave something of the {samples / rate:.3f} s of sound, and take something away")
     touched = torch.nn.functional.max_pool1d(
         torch.nn.functional.pad(missing.view(1, 1, -1), ((window - hop) // 2,) * 2), window, hop

@@ -45,10 +45,10 @@ def classify_files(
     if not model.encodes:
         raise UserError(f"{path}: a GAN, which has no encoder: it cannot classify")
     heard, bad = _features(model, [file for file, _ in known], "labelled")
-    names = [name for file, name in known if file not in bad]
-    if len(set(names)) < 2:
+    read = [name for file, name in known if file not in bad]
+    if len(set(read)) < 2:
         raise UserError(f"{labelled}: only one class can be read; {next(iter(bad.values()))}")
-    probe = fit_probe(heard, names)
+    probe = fit_probe(heard, read)
     found, missed = _features(model, files, "sounds")
     share = probe.probabilities(found)
     text = io.StringIO()
