@@ -80,6 +80,7 @@ def test_recipes_stay_small():
     assert scripts and all(len(s.read_text().splitlines()) <= 30 for s in scripts)
 
 
+@pytest.mark.slow
 def test_a_torchaudio_that_does_not_fit_is_named_with_the_mend(tmp_path, tiny_run):
     """A stand-in for torchaudio that fails as the real one does beside a CPU-only torch."""
     fake = tmp_path / "torchaudio"

@@ -166,6 +166,7 @@ def test_what_has_changed_or_gone_is_named(tmp_path):
         prepare([root], RECIPE.model_copy(update={"seed": 5}), out)
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_launch_make_the_same_bytes_as_one(tmp_path, tiny_recipe):
     root = many(tmp_path / "in", 60)
     for i in range(540):  # several chunks, with sounds in each

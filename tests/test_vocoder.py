@@ -556,6 +556,7 @@ def test_a_killed_run_ends_as_one_that_was_not(vocoder_run, recipe_file, tiny_st
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(vocoder_run, recipe_file, tiny_store, tmp_path):
     """Loss by loss. Weights cannot be compared with those of one process after steps of Adam, which turns the rounding
     of a gradient near zero into a whole step; both processes of a launch hold the same ones, to the bit."""
