@@ -45,7 +45,7 @@ def edit_file(
     sound, notes = encode_file(model, sound_path, **({} if input_pitch is None else {"pitch": input_pitch}))
     if not (shift or to or move):
         notes.append("note: no change was asked; this is the plain reconstruction")
-    lowest = too_dark(sound, shift or {}, to or {})
+    lowest = too_dark(model, sound, shift or {}, to or {})
     if lowest is not None:
         notes.append(
             f"note: at that pitch the fundamental alone is brighter than what is asked; brightness set to {lowest:.2f}"
@@ -60,12 +60,14 @@ def edit_file(
     return "\n".join([*notes, *_said(model, sound, result), *moved, _written(out, model)])
 
 
-def too_dark(sound: Sound, shift: Mapping[str, float], to: Mapping[str, float]) -> float | None:
-    """The least brightness of a note of the pitch that is asked, where less is asked."""
+def too_dark(model: SoundModel, sound: Sound, shift: Mapping[str, float], to: Mapping[str, float]) -> float | None:
+    """The least brightness of a note of the pitch that is asked, where less is asked and the model knows it."""
     asked = {n: to.get(n, float(v[0]) + shift.get(n, 0.0)) for n, v in sound.controls.items()}
     lowest = least_brightness(sound, torch.tensor([asked.get("pitch", math.nan)]))
-    dark = lowest is not None and asked["brightness"] < float(lowest) - 0.01  # never where one is undefined
-    return float(lowest) if lowest is not None and dark else None
+    if lowest is None or not asked["brightness"] < float(lowest) - 0.01:  # never where one is undefined
+        return None
+    control = model.controls["brightness"]
+    return float(lowest) if control.low <= float(lowest) <= control.high else None
 
 
 def _said(model: SoundModel, sound: Sound, result: Edited) -> list[str]:

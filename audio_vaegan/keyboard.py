@@ -93,7 +93,9 @@ def write_keys(
             some, pitch = whole.rows(index), torch.tensor([float(keys[i]) for i in index])
             wanted, lowest = {"pitch": pitch.tolist()}, least_brightness(some, pitch)
             if lowest is not None and (some.controls["brightness"] < lowest).any():  # keys above what it plays
-                wanted["brightness"] = some.controls["brightness"].maximum(lowest).tolist()
+                control, brightness = model.controls["brightness"], some.controls["brightness"].maximum(lowest)
+                if ((control.low <= brightness) & (brightness <= control.high)).all():
+                    wanted["brightness"] = brightness.tolist()
             clip = model.edit(some, set=wanted, closed_loop=closed_loop)
             for k, i in enumerate(index.tolist()):
                 write_sound(folder / files[i], model, clip, k, f"{origin} key {keys[i]}", int(one.samples))

@@ -71,7 +71,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def load_yaml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a YAML file. Raises UserError in one line that begins with `what`."""
     try:
-        path = path if path.exists() else _of_package(path)
+        path = _of_package(path) if path.is_dir() or not path.exists() else path
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{what} {path}: too large, no recipe has more than {MOST_BYTES // 2**20} MiB")
         tree = _yaml(path.read_text(encoding="utf-8")) or {}

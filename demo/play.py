@@ -157,7 +157,7 @@ def tab(desk: Desk) -> Player:
         go_along = {d.name: float(v) for d, v in zip(moves, pushed, strict=True) if v}
         if not all(map(math.isfinite, go_along.values())):
             raise UserError("directions move by numbers")
-        lowest = too_dark(opened.sound, {}, to) if to else None
+        lowest = too_dark(model, opened.sound, {}, to) if to else None
         if lowest is not None:
             to["brightness"] = lowest
         made = model.edit(opened.sound, set=to, move=go_along, closed_loop=closed)

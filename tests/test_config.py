@@ -71,6 +71,9 @@ def test_recipes_of_the_package_are_known_by_name_anywhere(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for name in ("quickstart", "recipes/quickstart.yaml", "quickstart.yaml"):
         assert load_recipe(Path(name)) == load_recipe(ROOT / "recipes" / "quickstart.yaml")
+    (tmp_path / "quickstart").mkdir()  # a run's folder, say
+    assert load_recipe(Path("quickstart")).name == "quickstart"
+    (tmp_path / "quickstart").rmdir()
     (tmp_path / "quickstart").write_text("name: mine\ntrain: {steps: 7}\n")
     assert load_recipe(Path("quickstart")).train.steps == 7  # one's own comes first
 

@@ -398,6 +398,7 @@ def test_an_address_reads_back_as_it_was_written(model):
     controls = {"pitch": 60.0, "brightness": -3.25}
     address = Address("abc", "def", 7, 3, "fitted", 0.5, True, controls, None, False, 16000, -1.5, 44100)
     assert parse_address(str(address), model.controls) == address
+    assert parse_address(",".join(str(address).split(",")[::-1]), model.controls) == address  # in any order
     z = np.random.default_rng(0).standard_normal(70).astype(np.float32)
     again = parse_address(str(Address("abc", "def", z=z)), model.controls)
     assert np.array_equal(again.z, z) and not again.noise

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import ROOT, cli, one_line
+from conftest import ROOT, cli, one_line, tone
 
 from audio_vaegan.descriptors import pyin
 from audio_vaegan.descriptors.judge_controls import judge_control
@@ -64,6 +64,16 @@ def test_no_key_of_a_keyboard_is_darker_than_its_fundamental(model, tmp_path):
         assert told["brightness_requested"] >= told["key"] - 69.1
         audio = soundfile.read(tmp_path / "keys" / told["file_name"], dtype="float32")[0]
         assert pyin(audio, 16000) == pytest.approx(told["key"], abs=0.5)
+
+
+def test_a_sound_darker_than_all_that_the_model_knows_is_moved_as_before(tmp_path):
+    """Its brightness is no range's business where it was not asked for."""
+    soundfile.write(tmp_path / "bass.wav", tone(33, 1.0, harmonics=1, decay=3), 16000)
+    done = cli("edit", "notes16k", tmp_path / "bass.wav", "--pitch", "+2", "--out", tmp_path / "out.wav")
+    assert done.returncode == 0, done.stderr
+    words = ("--keyboard", "30,37", "--like", tmp_path / "bass.wav")
+    done = cli("generate", "notes16k", *words, "--out", tmp_path / "keys")
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_a_model_can_be_asked_is_told():

@@ -78,7 +78,8 @@ def parse_address(text: str, controls: Mapping[str, Control]) -> Address:
     found: dict[str, str] = {}
     if "model=" not in text:
         raise UserError(f"--address: {text[:40]!r} is none; the rows of a data set have one each, and its files' tags")
-    for part in text[text.index("model=") :].strip().split(","):
+    tag = text.lstrip().startswith("AI-generated")  # of a file
+    for part in text[text.index("model=") if tag else 0 :].strip().split(","):
         key, equals, value = part.partition("=")
         if not equals or key in found:
             raise UserError(f"--address: {part[:40]!r} is not one of its key=value parts")
