@@ -20,7 +20,7 @@ CONTROLS = {  # every control and the unit of its descriptor; reading that there
 USES = ("restore", "anomaly", "few-labels", "compression", "transfer")  # what evaluate-uses measures
 BENCH = ("sounds", "training", "prepare", "dataset", "peers", "options", "scale")  # groups; the first four by default
 MODEL = "a model of the package (notes16k, drums16k), a run's folder, a bundle, or OWNER/NAME of the hub"
-HINTS = {"pitch": "60 is C4", "brightness": "12 is 880 Hz", "attack": "-2 is 10 ms"}
+HINTS = {"pitch": "60 or C4, the middle C", "brightness": "12 is 880 Hz", "attack": "-2 is 10 ms"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,6 +55,46 @@ def midi(text: str) -> tuple[int, ...]:
     if min(values) < 0 or max(values) > 127:
         raise argparse.ArgumentTypeError(f"{text!r}: MIDI numbers lie in 0 ... 127")
     return values
+
+
+def keys(text: str) -> tuple[int, ...]:
+    """As `midi`; notes by their names, too: `"C2:C6"`."""
+    try:
+        return midi(_numbered(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected MIDI numbers in 0 ... 127, or notes, like 60, 36:84:2 or C3:C5"
+        ) from None
+
+
+def pitch(text: str) -> float:
+    """`"60.5"` -> 60.5; `"C4"` -> 60.0, `"F#3"`, `"Bb-1"`."""
+    value = pitch_or_range(text)
+    if isinstance(value, tuple):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected one MIDI number or note, like 60 or C4")
+    return value
+
+
+def pitch_or_range(text: str) -> float | tuple[float, float]:
+    """As `number_or_range`; notes by their names, too: `"C3:C5"` -> (48.0, 72.0)."""
+    try:
+        return number_or_range(_numbered(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a MIDI number or a note, like 60 or C4, or a range LOW:HIGH"
+        ) from None
+
+
+def _numbered(text: str) -> str:
+    """A text with MIDI numbers in the place of names of notes."""
+
+    def number(found: re.Match[str]) -> str:
+        from audio_vaegan.descriptors import note_number  # slow to import
+
+        note = note_number(found[0])
+        return found[0] if note is None else f"{note:g}"
+
+    return re.sub(r"(?<![\w.])[A-Ga-g][#b♯♭]?-?\d(?![\w.])", number, text)
 
 
 def number_or_range(text: str) -> float | tuple[float, float]:
@@ -132,7 +172,12 @@ def control_words(p: argparse.ArgumentParser) -> None:
     )
     for name, unit in CONTROLS.items():
         group.add_argument(
-            *_flags("", name), dest=name, type=number_or_range, nargs="+", metavar="VALUE", help=_unit(name, unit)
+            *_flags("", name),
+            dest=name,
+            type=pitch_or_range if name == "pitch" else number_or_range,
+            nargs="+",
+            metavar="VALUE",
+            help=_unit(name, unit),
         )
 
 
@@ -148,7 +193,7 @@ def change_words(p: argparse.ArgumentParser) -> None:
         group.add_argument(
             *_flags("set-", name),
             dest=f"set_{name}",
-            type=float,
+            type=pitch if name == "pitch" else float,
             metavar="VALUE",
             help=f"set to, in {_unit(name, unit)}",
         )

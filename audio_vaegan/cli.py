@@ -15,8 +15,10 @@ from audio_vaegan.arguments import (
     Parser,
     change_words,
     control_words,
+    keys,
     midi,
     out_words,
+    pitch,
     port,
     sound_out_words,
     vocoder_words,
@@ -61,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--drum-kits", type=midi, default=(), help="drum kits of bank 128, like 0,8")
     p.add_argument("--loops", type=int, metavar="N", help="instead of notes, N drum loops of each kit, with labels.csv")
     p.add_argument("--seed", type=int, default=0, help="of the loops")
-    p.add_argument("--pitches", type=midi, default="36:84", help="MIDI pitches, first:last[:step]")
+    p.add_argument("--pitches", type=keys, default="36:84", help="MIDI pitches or notes, first:last[:step]")
     p.add_argument("--velocities", type=midi, default="100", help="MIDI velocities")
     p.add_argument("--hold", type=float, default=0.8, help="seconds the key is down")
     p.add_argument("--duration", type=float, default=1.024, help="seconds of a file, release included")
@@ -78,7 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
     p.add_argument("--address", help="one sound of a data set again: `address` of its row, or its file's tag")
     p.add_argument("--normalize", action="store_true", help="bring the peak of every sound to -1 dBFS")
-    p.add_argument("--keyboard", type=midi, metavar="FIRST:LAST", help="MIDI keys: one timbre, for samplers")
+    p.add_argument(
+        "--keyboard", type=keys, metavar="FIRST:LAST", help="keys, like 48:72 or C3:C5: one timbre, for samplers"
+    )
     p.add_argument("--like", type=Path, metavar="FILE", help="a sound whose timbre the --keyboard has, not the seed's")
     p.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
     p.add_argument("--truncation", type=float, default=1.0, help="deviation of the timbre prior; less is safer")
@@ -97,7 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("input", type=Path, help="a sound file")
     change_words(p)
     p.add_argument("--closed-loop", action="store_true", help="measure what became of it, and correct it; takes longer")
-    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
+    p.add_argument(
+        "--input-pitch", type=pitch, help="pitch of the input (MIDI or a note), if the meter should not decide"
+    )
     vocoder_words(p)
     sound_out_words(p)
 

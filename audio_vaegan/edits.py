@@ -47,13 +47,11 @@ def edit_file(
         notes.append("note: no change was asked; this is the plain reconstruction")
     lowest = too_dark(model, sound, shift or {}, to or {})
     if lowest is not None:
-        notes.append(
-            f"note: at that pitch the fundamental alone is brighter than what is asked; brightness set to {lowest:.2f}"
-        )
+        notes.append(f"note: {raised(lowest)}")
         shift = {n: v for n, v in (shift or {}).items() if n != "brightness"}
         to = {**(to or {}), "brightness": lowest}
     result = model.edit(sound, shift=shift, set=to, move=move, closed_loop=closed_loop)
-    write_sound(out, model, result, 0, "", int(sound.samples))
+    write_sound(out, model, result, 0, sound.samples)
     if result.audio.abs().max() >= 1:
         notes.append("note: clipped at full scale; ask for less loudness")
     moved = [f"{name}: moved by {amount:g}" for name, amount in (move or {}).items()]
@@ -68,6 +66,11 @@ def too_dark(model: SoundModel, sound: Sound, shift: Mapping[str, float], to: Ma
         return None
     control = model.controls["brightness"]
     return float(lowest) if control.low <= float(lowest) <= control.high else None
+
+
+def raised(lowest: float) -> str:
+    """What is to be known where less brightness was asked than a note can have."""
+    return f"at that pitch the fundamental alone is brighter than what is asked; brightness set to {lowest:.2f}"
 
 
 def _said(model: SoundModel, sound: Sound, result: Edited) -> list[str]:
@@ -110,7 +113,7 @@ def transfer_file(
     sound = transfer(a, b, controls)
     clip = model.decode(sound)
     found = model.measure(clip.audio, sound.samples)
-    write_sound(out, model, clip, 0, "", int(sound.samples))
+    write_sound(out, model, clip, 0, sound.samples)
     lines = []
     for c in controls:
         source = envelope if envelope_control(c) else timbre
@@ -158,16 +161,17 @@ def write_path(model: SoundModel, a: Sound, b: Sound, steps: int, folder: Path, 
         tqdm(total=steps, desc="morph", unit="sound", delay=1) as bar,
     ):
         for index in torch.arange(steps).split(BATCH):
-            clip = model.decode(sound.rows(index))
+            part = sound.rows(index)
+            clip = model.decode(part)
             for k, i in enumerate(index.tolist()):
-                share, length = round(float(shares[i]), 6), int(sound.samples[i])
-                write_sound(files[i], model, clip, k, f"morph {share:g}", length)
-                rows.write(row(model, clip, k, files[i].name, share=share, item=i))
+                address = write_sound(files[i], model, clip, k, part.samples)
+                share = round(float(shares[i]), 6)
+                rows.write(row(model, clip, k, files[i].name, share=share, item=i, address=address))
                 if sweep:
-                    pieces.append(clip.audio[k, :length])
+                    pieces.append(clip.audio[k, : int(part.samples[k])])
             bar.update(len(index))
         if sweep:
             whole = join(pieces, round(FADE * model.sample_rate), round(SLIDE * model.sample_rate)).clamp(-1, 1)
             write(folder / "sweep.wav", whole.numpy(), model.sample_rate, f"model {model.hash[:12]} morph 0 to 1")
-            rows.write(row(model, None, 0, "sweep.wav", share=None, item=None))
+            rows.write(row(model, None, 0, "sweep.wav", share=None, item=None, address=None))
     return files

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from audio_vaegan.audio import write
@@ -57,16 +56,19 @@ def write_sounds(
             clip = model.sample(len(items), seed=seed, first=first, closed_loop=closed_loop, limit=False, **how, **now)
             peak = clip.audio.abs().amax(dim=1)
             loud += int((peak > 1).sum())
-            gain = torch.where((peak > 1) | normalize, 10 ** (PEAK / 20) / peak.clamp_min(SILENT), 1.0)
-            clip.audio.mul_(gain.unsqueeze(1))
             for k, i in enumerate(items):
                 file = f"{i:05d}{_told(model, clip, k)}.wav"
-                write_sound(folder / file, model, clip, k, f"seed {seed} item {i}")
-                turned = round(20 * math.log10(float(gain[k])), 4)
-                rows.write(row(model, clip, k, file, seed=seed, item=i, **how, gain_db=turned))
+                gain = _gain(float(peak[k])) if normalize or peak[k] > 1 else 0.0
+                address = write_sound(folder / file, model, clip, k, gain=gain)
+                rows.write(row(model, clip, k, file, seed=seed, item=i, **how, gain_db=gain, address=address))
             bar.update(len(items))
     note = f"note: {loud} of them would have clipped, and were turned down to a peak of {PEAK:g} dBFS"
     return [*([note] if loud and not normalize else []), f"{count} sounds in {out}"]
+
+
+def _gain(peak: float) -> float:
+    """dB that bring a peak (linear) to `PEAK`."""
+    return round(PEAK - 20 * math.log10(max(peak, SILENT)), 4)
 
 
 def _told(model: SoundModel, clip: Clip, k: int) -> str:

@@ -98,9 +98,9 @@ def write_keys(
                     wanted["brightness"] = brightness.tolist()
             clip = model.edit(some, set=wanted, closed_loop=closed_loop)
             for k, i in enumerate(index.tolist()):
-                write_sound(folder / files[i], model, clip, k, f"{origin} key {keys[i]}", int(one.samples))
+                address = write_sound(folder / files[i], model, clip, k, some.samples)
                 measured = shown(model, "pitch", float(clip.achieved["pitch"][k]))
-                rows.write(row(model, clip, k, files[i], pitch_measured=measured, key=keys[i], **made))
+                rows.write(row(model, clip, k, files[i], pitch_measured=measured, key=keys[i], address=address, **made))
             bar.update(len(index))
     about = f"model {model.hash[:12]}, {origin}, vocoder {model.vocoder_title}"
     write_atomic(folder / "instrument.sfz", sfz(keys, files, about))

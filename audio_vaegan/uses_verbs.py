@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from audio_vaegan.arguments import MODEL, out_words, say, sound_out_words, span, vocoder_words
+from audio_vaegan.arguments import MODEL, out_words, pitch, say, sound_out_words, span, vocoder_words
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -29,7 +29,9 @@ def add(verb: Verb) -> None:
         metavar="FROM:TO",
         help="press its steady noise, learned from these seconds, or from the quietest moments",
     )
-    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
+    p.add_argument(
+        "--input-pitch", type=pitch, help="pitch of the input (MIDI or a note), if the meter should not decide"
+    )
     vocoder_words(p)
     sound_out_words(p)
 
@@ -54,7 +56,9 @@ def add(verb: Verb) -> None:
     p.add_argument("model", type=Path, help=f"{MODEL}; decompress needs the same")
     p.add_argument("input", type=Path, help="a sound file of any length")
     p.add_argument("--bits", type=int, default=6, help="a coordinate of the timbre code, 1 to 16")
-    p.add_argument("--input-pitch", type=float, help="MIDI pitch of the input, if the meter should not decide")
+    p.add_argument(
+        "--input-pitch", type=pitch, help="pitch of the input (MIDI or a note), if the meter should not decide"
+    )
     vocoder_words(p)
     p.add_argument("--out", type=Path, required=True, help="a new .avg file")
     p.add_argument("--overwrite", action="store_true", help="replace the file")

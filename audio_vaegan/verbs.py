@@ -125,8 +125,10 @@ def generate(args: argparse.Namespace) -> int:
     names = ("seed", "truncation", "prior", "closed_loop", "overwrite", "vocoder")
     how = {name: getattr(args, name) for name in names}
     if args.address is not None:
-        if asked or args.count is not None or args.keyboard is not None:
-            raise UserError("--address says all of a sound; leave --count, --keyboard and the controls out")
+        if asked or args.count is not None or args.keyboard is not None or args.normalize:
+            raise UserError(
+                "--address says all of a sound; leave --count, --keyboard, --normalize and the controls out"
+            )
         recall_file(args.model, args.out, args.address, args.overwrite, args.vocoder)
         return 0
     if args.keyboard is None:

@@ -15,7 +15,7 @@ import torch
 from audio_vaegan.audio import BadAudio, read, write
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound, SoundModel
-from audio_vaegan.sound_model.address import HASH, Address, after, latent_of, parse_address, vocoder_name
+from audio_vaegan.sound_model.address import HASH, Address, address_of, after, latent_of, parse_address, vocoder_name
 
 LONGEST = 60.0  # seconds of an upload; the first clip of it is used
 KEPT = 32  # sounds whose reconstruction is remembered
@@ -43,10 +43,7 @@ class Desk:
 
     def address(self, sound: Sound, k: int = 0) -> str:
         """The address that holds the latent of a sound, and its length where that is not the clip's."""
-        length = int(sound.samples[k])
-        cut = None if length >= self.model.clip_samples else length
-        names = self.model.hash[:HASH], vocoder_name(self.model)[:HASH]
-        return str(Address(*names, z=sound.z[k].numpy(), noise=bool(sound.noise_asked[k]), samples=cut))
+        return address_of(self.model, sound, k)
 
     def drawn(self, seed: int, truncation: float, asked: Mapping[str, str]) -> str:
         """The address of the first sound of a seed, of the classes that are asked."""

@@ -10,7 +10,7 @@ import torch
 
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.descriptors import pitch_track
-from audio_vaegan.edits import too_dark
+from audio_vaegan.edits import raised, too_dark
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import share
 from audio_vaegan.models.controls import Control
@@ -158,8 +158,9 @@ def tab(desk: Desk) -> Player:
         if not all(map(math.isfinite, go_along.values())):
             raise UserError("directions move by numbers")
         lowest = too_dark(model, opened.sound, {}, to) if to else None
+        status = _written(desk)
         if lowest is not None:
-            to["brightness"] = lowest
+            to["brightness"], status = lowest, f"{raised(lowest)}  \n{status}"
         made = model.edit(opened.sound, set=to, move=go_along, closed_loop=closed)
         whole = made.sound(opened.sound.samples)
         address = desk.address(whole) if to or go_along else opened.address
@@ -167,7 +168,7 @@ def tab(desk: Desk) -> Player:
         was, got = ({n: float(v[0]) for n, v in m.items()} for m in (opened.measured, made.achieved))
         asked = to.get("pitch")
         figure = _picture(desk, opened, made, whole, asked)
-        return [file, figure, bars(model.controls, was, to, got, bool(to or go_along)), _written(desk), address]
+        return [file, figure, bars(model.controls, was, to, got, bool(to or go_along)), status, address]
 
     heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "minimal"}
     light: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}

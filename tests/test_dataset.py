@@ -238,7 +238,7 @@ def test_splits_are_about_as_large_as_asked_and_hold_a_sources_variations_togeth
     ("text", "words"),
     [
         ("seed: 3", "count is missing"),
-        ("count: ten", "groups.0.count"),
+        ("count: ten", ": count:"),
         ("count: 5\ncolor: red", "unknown key 'color'"),
         ("count: 5\ncontrols: {pitch: {uniform: [72, 48]}}", "pitch: uniform: the lower end first"),
         ("count: 5\ncontrols: {pitch: {uniform: [48, 72], list: [5]}}", "exactly one of"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from argparse import ArgumentTypeError
 from typing import get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ import soundfile
 import torch
 from conftest import RATE, TINY, tone
 
-from audio_vaegan.arguments import CONTROLS, named_amount, number_or_range
+from audio_vaegan.arguments import CONTROLS, keys, named_amount, number_or_range, pitch, pitch_or_range
 from audio_vaegan.cli import build_parser, main
 from audio_vaegan.config import ControlName
 from audio_vaegan.control.directions import Direction
@@ -128,6 +129,18 @@ def test_values_may_be_negative_numbers_and_ranges():
     assert args.attack == [-0.1, -0.5] and args.brightness == [(-5.0, 15.0)] and args.onset_rate == [2.0]
 
 
+def test_notes_have_names():
+    notes = "C4", "f#3", "Bb-1", "60.5", "C3:C5", "36:B♭2"
+    assert [pitch_or_range(t) for t in notes] == [60.0, 54.0, 10.0, 60.5, (48.0, 72.0), (36.0, 46.0)]
+    assert keys("C3:C4:4,B8") == (48, 52, 56, 60, 119) and pitch("A4") == 69.0
+    for take, text in ((pitch, "C3:C5"), (pitch, "H4"), (pitch_or_range, "C"), (keys, "C44"), (keys, "G#9")):
+        with pytest.raises(ArgumentTypeError, match=re.escape(text)):
+            take(text)
+    words = "edit m in.wav --set-pitch Eb4 --pitch -3 --input-pitch A4 --out o"
+    args = build_parser().parse_args(words.split())
+    assert (args.set_pitch, args.pitch, args.input_pitch) == (63.0, -3.0, 69.0)
+
+
 # -- generate
 
 
@@ -210,11 +223,11 @@ def test_a_keyboard_of_the_trained_model(tmp_path, tiny_run, inputs, say):
 
 
 def test_every_key_between_the_ends_sounds_once(tmp_path):
-    for keys in ([0], [127], [*range(128)], [*range(36, 85, 12)], [40, 41, 43, 50]):
-        (tmp_path / "i.sfz").write_text(sfz(keys, [f"{k}.wav" for k in keys], "a\nb"))
+    for ks in ([0], [127], [*range(128)], [*range(36, 85, 12)], [40, 41, 43, 50]):
+        (tmp_path / "i.sfz").write_text(sfz(ks, [f"{k}.wav" for k in ks], "a\nb"))
         regions = read_sfz(tmp_path / "i.sfz")
-        assert covered(regions) == [*range(keys[0], keys[-1] + 1)]
-        for region, key in zip(regions, keys, strict=True):
+        assert covered(regions) == [*range(ks[0], ks[-1] + 1)]
+        for region, key in zip(regions, ks, strict=True):
             assert int(region["lokey"]) <= key <= int(region["hikey"])
     assert [note_name(k) for k in (0, 60, 61, 69, 127)] == ["C-1", "C4", "Db4", "A4", "G9"]
     assert all(note_number(note_name(k)) == k for k in range(128))
@@ -311,7 +324,7 @@ def test_a_transfer_says_what_came_from_where(tmp_path, three, inputs, say):
         ("generate THREE --out x --like low.wav", "--like goes with --keyboard"),
         ("generate THREE --out x --keyboard 40:60", "--keyboard: pitch 40 lies outside the trained range 48 ... 84"),
         ("generate THREE --out x --keyboard 60:200", "0 ... 127"),
-        ("generate THREE --out x --keyboard C4", "expected numbers"),
+        ("generate THREE --out x --keyboard H4", "expected MIDI numbers"),
         ("generate THREE --out x --keyboard 60:62 --count 4", "give one of the two"),
         ("generate THREE --out x --keyboard 60:62 --pitch 60", "give one of the two"),
         ("generate THREE --out x --keyboard 60:62 --decay 1 2", "all keys share one value"),

@@ -1,6 +1,7 @@
 """The model that comes with the package: there, small enough, and true to what is asked of it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,17 @@ import soundfile
 import torch
 from conftest import ROOT, cli, one_line, tone
 
+from audio_vaegan.audio import write_recording
 from audio_vaegan.descriptors import pyin
 from audio_vaegan.descriptors.judge_controls import judge_control
+from audio_vaegan.edits import edit_file, morph_files
 from audio_vaegan.errors import UserError
+from audio_vaegan.generate import write_sounds
+from audio_vaegan.keyboard import keyboard
 from audio_vaegan.models.bundle import PACKAGED, packaged_models
 from audio_vaegan.sound_model import SoundModel
+
+NOTES = Path("notes16k")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,25 @@ def test_no_sound_is_clipped_and_names_tell_classes(tmp_path, more):
     assert peaks.max() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
     assert all((r["gain_db"] < 0) == (p > 0.88) for r, p in zip(rows, peaks, strict=True)) or more
     assert not more or peaks.min() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+
+
+def test_every_file_is_made_again_by_its_tag(model, tmp_path):
+    """Of a draw, a change, a step of a morph, a key; the change is of a sound shorter than a clip."""
+    write_sounds(NOTES, tmp_path / "new", {"pitch": [60], "noisiness": [-20]}, count=2, normalize=True)
+    first, second = sorted((tmp_path / "new").glob("*.wav"))
+    write_recording(short := tmp_path / "short.wav", soundfile.read(first)[0][:9000], 16000)
+    edit_file(NOTES, short, tmp_path / "edit.wav", shift={"pitch": 3.0})
+    morph_files(NOTES, first, second, tmp_path / "way", steps=3)
+    keyboard(NOTES, tmp_path / "keys", [60, 61], {})
+    made = [*tmp_path.glob("new/*.wav"), *tmp_path.glob("way/*.wav"), *tmp_path.glob("keys/*.wav")]
+    for file in (*made, tmp_path / "edit.wav"):
+        was = soundfile.read(file)[0]
+        again = model.recall(soundfile.SoundFile(file).comment).audio[0].numpy()
+        assert len(was) == len(again) == (9000 if file.name == "edit.wav" else 16384)
+        assert np.abs(was).max() > 1e-3 and was == pytest.approx(again, abs=1e-4)
+    for rows in tmp_path.glob("*/metadata.jsonl"):
+        for line in map(json.loads, rows.read_text().splitlines()):
+            assert line["address"] in soundfile.SoundFile(rows.parent / line["file_name"]).comment
 
 
 @pytest.fixture(scope="module")

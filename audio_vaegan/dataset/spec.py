@@ -189,7 +189,9 @@ def load_spec(path: Path, seed: int | None = None) -> Spec:
     try:
         spec = Spec.model_validate(tree)
     except ValidationError as e:
-        raise UserError(f"spec {path}: " + "; ".join(explain(error, Spec) for error in e.errors()[:5])) from None
+        said = "; ".join(explain(error, Spec) for error in e.errors()[:5])
+        where = said if "groups" in tree else said.replace("groups.0.", "")  # as the user wrote it
+        raise UserError(f"spec {path}: {where}") from None
     if spec.augment:
         folder = path.parent / spec.augment.folder
         spec = spec.model_copy(update={"augment": spec.augment.model_copy(update={"folder": folder})})

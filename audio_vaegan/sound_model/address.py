@@ -194,6 +194,21 @@ def after(audio: Tensor, sample_rate: int, samples: int, gain: float, rate: int 
     return torch.from_numpy(resample(audio.numpy(), sample_rate, rate))
 
 
+def address_of(model: SoundModel, sound: Sound, k: int = 0, gain: float = 0.0) -> str:
+    """The address of the latent of sound `k`, with its length where that is not the clip's, and a gain in dB."""
+    length = int(sound.samples[k])
+    return str(
+        Address(
+            model.hash[:HASH],
+            vocoder_name(model)[:HASH],
+            z=sound.z[k].numpy(),
+            noise=bool(sound.noise_asked[k]),
+            samples=None if length >= model.clip_samples else length,
+            gain=gain,
+        )
+    )
+
+
 def vocoder_name(model: SoundModel) -> str:
     """What names the vocoder in an address: its hash, or its name where it has no weights."""
     return model.vocoder.hash or quote(model.vocoder.name, safe="-_.")

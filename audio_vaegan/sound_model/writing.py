@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
 from audio_vaegan.models.controls import Between
+from audio_vaegan.sound_model.address import address_of, after
 from audio_vaegan.sound_model.model import SoundModel
 from audio_vaegan.sound_model.sounds import Clip, Sound
 
@@ -86,9 +90,15 @@ def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, l
     return sound, notes
 
 
-def write_sound(file: Path, model: SoundModel, clip: Clip, k: int, note: str, samples: int | None = None) -> None:
-    """Write sound `k` of a clip, tagged as AI-generated with the model and a note."""
-    write(file, clip.audio[k, :samples].numpy(), model.sample_rate, f"model {model.hash[:12]} {note}".strip())
+def write_sound(
+    file: Path, model: SoundModel, clip: Clip, k: int = 0, samples: Tensor | None = None, gain: float = 0.0
+) -> str:
+    """Write sound `k` of a clip by a gain in dB, tagged as AI-generated with its address, which is returned; of each
+    clip the first `samples` `[B]` sound (None: all of it)."""
+    whole = torch.full((len(clip.z),), model.clip_samples) if samples is None else samples
+    address = address_of(model, clip.sound(whole), k, gain)
+    write(file, after(clip.audio[k], model.sample_rate, int(whole[k]), gain, None).numpy(), model.sample_rate, address)
+    return address
 
 
 def row(model: SoundModel, clip: Clip | None, k: int, file: str, **made: Any) -> str:
