@@ -88,11 +88,10 @@ def pitch_or_range(text: str) -> float | tuple[float, float]:
 def _numbered(text: str) -> str:
     """A text with MIDI numbers in the place of names of notes."""
 
-    def number(found: re.Match[str]) -> str:
-        from audio_vaegan.descriptors import note_number  # slow to import
+    def number(note: re.Match[str]) -> str:
+        from librosa import note_to_midi  # slow to import
 
-        note = note_number(found[0])
-        return found[0] if note is None else f"{note:g}"
+        return str(int(note_to_midi(note[0])))
 
     return re.sub(r"(?<![\w.])[A-Ga-g][#b♯♭]?-?\d(?![\w.])", number, text)
 

@@ -151,7 +151,7 @@ def _map(desk: Desk) -> None:
             across, up = (_number(v, "a place") for v in (x, y))
             z = timbres.at(across, up, [*model.controls.values()])
             values = {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}
-            sound = Sound(z, values, torch.tensor([model.clip_samples]))
+            sound = Sound(z, values, torch.tensor([model.clip_samples]), values.get("noisiness"))
             if pitch and not as_it_is:
                 sound = model.replace_controls(sound, {"pitch": pitch.wanted(pitch_at, 1)})
             clip = model.decode(sound)

@@ -18,6 +18,8 @@ from audio_vaegan.generate import write_sounds
 from audio_vaegan.keyboard import keyboard
 from audio_vaegan.models.bundle import PACKAGED, packaged_models
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.address import address_of, latent_of, parse_address
+from audio_vaegan.sound_model.compressing import decompress
 
 NOTES = Path("notes16k")
 
@@ -120,6 +122,34 @@ def test_every_file_is_made_again_by_its_tag(model, tmp_path):
     for rows in tmp_path.glob("*/metadata.jsonl"):
         for line in map(json.loads, rows.read_text().splitlines()):
             assert line["address"] in soundfile.SoundFile(rows.parent / line["file_name"]).comment
+
+
+def test_noise_follows_wherever_a_sound_came_from(model):
+    """Encoded, opened by its address (as the page does), unpacked, found by a restoration, drawn and recalled."""
+    file = ROOT / "recipes" / "notes" / "audio" / "flute_acoustic_022-059-100.flac"
+    encoded, audio = model.encode(file), model.heard(file)
+    drawn = model.sample(1, seed=3, pitch=60.0)
+    places = address_of(model, encoded), address_of(model, drawn.sound())
+    opened = [latent_of(model, parse_address(a, model.controls)) for a in places]
+    unpacked = decompress(model, model.compress(audio[: model.clip_samples], 16))[1]
+    restored = model.restore(audio, gaps=[(0.4, 0.45)])[1]
+    recalled = model.recall(places[1])
+    for sound in (encoded, *opened, unpacked, restored, recalled.sound()):
+        for noise in (-10.0, 0.0):
+            assert float(model.edit(sound, set={"noisiness": noise}).achieved["noisiness"]) == pytest.approx(
+                noise, abs=1
+            )
+    again = model.recall(address_of(model, model.sample(1, seed=3, pitch=60, noisiness=-5.0).sound()))
+    assert (model.decode(again.sound()).audio - again.audio).abs().max() < 1e-4  # its latents are the sound's
+
+
+def test_the_closed_loop_works_in_inference_mode(model):
+    with torch.inference_mode():
+        made = model.sample(1, pitch=60.0, brightness=10.0, closed_loop=True).sound()
+        model.restore(torch.zeros(16000), gaps=[(0.3, 0.4)])
+        assert float(model.edit(made, shift={"pitch": 3.0}, closed_loop=True).achieved["pitch"]) == pytest.approx(
+            63, abs=0.5
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
+import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from audio_vaegan.config import MEL_PRESETS
 from audio_vaegan.errors import UserError
 from audio_vaegan.models.bundle import load_bundle, save_bundle
+from audio_vaegan.models.controls import Between
 from audio_vaegan.models.vocoder import GriffinLim
 from audio_vaegan.sound_model import SoundModel, drawing, editing
+from audio_vaegan.sound_model.threads import one_thread
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +134,53 @@ def test_a_short_sound_ends_where_it_ended(model):
         (lambda m: m.edit(m.encode(tone(64)), shift={"pitch": 1.0}, set={"pitch": 60.0}), "not both"),
         (lambda m: m.encode(np.array([np.nan, 0.0])), "must be finite"),
         (lambda m: m.encode("nowhere.wav"), "nowhere.wav"),
+        (lambda m: m.encode((tone(64) * 32767).astype(np.int16)), "divide 16-bit integers by 32768"),
+        (lambda m: m.encode(np.stack([tone(64)] * 2, axis=1)), "of several channels take the mean"),
+        (lambda m: m.encode((tone(64), RATE)), "audio must be a file, or numbers"),
+        (lambda m: m.encode(tone(64)[None, None]), "got shape [1, 1, "),
+        (lambda m: m.encode(tone(64), pitch=440.0), "0 ... 127 (MIDI; A4 is 69), got 440"),
+        (lambda m: m.encode(tone(64), pitch=Between(50, 60)), "a range is for new sounds"),
+        (lambda m: m.edit(m.encode(tone(64)), set={"pitch": Between(60, 69)}), "a range is for new sounds"),
+        (lambda m: m.edit(m.encode(np.stack([tone(61), tone(66)])), shift={"pitch": 6.0}), "this sound has 66.0"),
+        (lambda m: m.sample(1, first=-1), "counted from 0, got -1"),
+        (lambda m: m.compress(tone(64), ptich=60.0), "Did you mean 'pitch'?"),
+        (lambda m: m.compress(tone(64) * np.nan), "must be finite"),
+        (lambda m: m.compress(np.stack([tone(64)] * 2)), "one sound [samples] at a time, got 2"),
+        (lambda m: m.score(tone(64)[:0]), "must be finite"),
+        (lambda m: m.restore(tone(64), gaps=(0.1, 0.2)), "pairs of seconds"),
+        (lambda m: m.restore(tone(64), gaps=[(0.1, np.inf)]), "begins before it ends"),
     ],
 )
 def test_bad_requests_get_one_line(model, call, says):
     with pytest.raises(UserError) as e:
         call(model)
     assert says in str(e.value) and "\n" not in str(e.value)
+
+
+def test_audio_may_be_of_any_float(model):
+    sounds = tone(64), tone(64).astype(np.float64), torch.from_numpy(tone(64)), tone(64)[None].tolist()
+    assert len({float(model.encode(s).controls["pitch"]) for s in sounds}) == 1
+    assert model.encode(torch.from_numpy(tone(64)).bfloat16()).z.dtype == torch.float32
+
+
+def test_two_on_one_thread_leave_as_many_as_before():
+    before, inside = torch.get_num_threads(), Barrier(2, timeout=2)
+
+    def one():
+        with one_thread():
+            assert torch.get_num_threads() == 1
+            with contextlib.suppress(BrokenBarrierError):
+                inside.wait()  # the other is never inside, too
+                pytest.fail("two at once")
+        return torch.get_num_threads()
+
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(one) for _ in range(2)]
+            assert [b.result() for b in both] == [2, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_vocoder_of_another_mel_is_refused(tiny_run):

@@ -87,12 +87,14 @@ class Control:
 
     def numbers(self, value: Values, count: int) -> Tensor:
         """Values asked for as `[count]` numbers: one for all, or one each; a class by its name or its number."""
+        if isinstance(value, Between):
+            raise UserError(f"{self.name}: a range is for new sounds; give a number, or one each")
         given: Any = value
         if self.classes:
             given = [self._class(v) for v in np.atleast_1d(np.asarray(value)).tolist()]
         try:
             tensor = torch.as_tensor(np.asarray(given, dtype=np.float32)).reshape(-1)
-        except ValueError:
+        except (TypeError, ValueError):
             raise UserError(f"{self.name} must be a number, got {value!r}") from None
         if len(tensor) not in (1, count):
             raise UserError(f"{self.name}: give one value, or {count}, got {len(tensor)}")

@@ -144,17 +144,16 @@ def recall(model: SoundModel, text: str) -> Clip:
         clip = _made(model, address)
     samples = address.samples or model.clip_samples
     audio = after(clip.audio[0], model.sample_rate, samples, address.gain, address.rate).clamp(-1, 1).unsqueeze(0)
-    return Clip(audio, address.rate or model.sample_rate, clip.z[:1], _first(clip), clip.mel[:1], address.seed)
-
-
-def _first(clip: Clip) -> dict[str, Tensor]:
-    return {name: value[:1] for name, value in clip.controls.items()}
+    seed = address.seed if address.z is None else None
+    first = clip.sound().rows(torch.tensor([0]))
+    rate = address.rate or model.sample_rate
+    return Clip(audio, rate, first.z, first.controls, clip.mel[:1], seed, first.own_noise)
 
 
 def _made(model: SoundModel, address: Address) -> Clip:
     if address.z is None:
         given = {k: [v] * BATCH for k, v in address.controls.items()}
-        clip = model.sample(
+        return model.sample(
             BATCH,
             seed=address.seed,
             items=[address.item] * BATCH,
@@ -164,9 +163,7 @@ def _made(model: SoundModel, address: Address) -> Clip:
             limit=False,
             **given,  # type: ignore[arg-type]
         )
-        return Clip(clip.audio[:1], clip.sample_rate, clip.z, clip.controls, clip.mel, clip.seed)
-    clip = model.decode(latent_of(model, address).rows(torch.zeros(BATCH, dtype=torch.long)), limit=False)
-    return Clip(clip.audio[:1], clip.sample_rate, clip.z, clip.controls, clip.mel)
+    return model.decode(latent_of(model, address).rows(torch.zeros(BATCH, dtype=torch.long)), limit=False)
 
 
 def latent_of(model: SoundModel, address: Address) -> Sound:
@@ -178,7 +175,8 @@ def latent_of(model: SoundModel, address: Address) -> Sound:
     z = torch.from_numpy(address.z.copy()).unsqueeze(0)
     values = {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}
     samples = min(address.samples or model.clip_samples, model.clip_samples)
-    return Sound(z, values, torch.tensor([samples]), torch.tensor([torch.nan]) if address.noise else None)
+    own = torch.tensor([torch.nan]) if address.noise else values.get("noisiness")
+    return Sound(z, values, torch.tensor([samples]), own)
 
 
 def after(audio: Tensor, sample_rate: int, samples: int, gain: float, rate: int | None) -> Tensor:

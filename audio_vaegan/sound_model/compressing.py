@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audio_vaegan.errors import UserError
+from audio_vaegan.models.controls import Values
+from audio_vaegan.sound_model import given
 from audio_vaegan.sound_model.editing import MARGIN
 from audio_vaegan.sound_model.sounds import Sound
 
@@ -34,7 +36,7 @@ BITS = 6
 MOST_SECONDS = 3600
 
 
-def compress(model: SoundModel, audio: Tensor, bits: int = BITS, **known: float) -> bytes:
+def compress(model: SoundModel, audio: Tensor, bits: int = BITS, **known: Values) -> bytes:
     """Audio `[samples]` of any length, clip by clip, as bytes. See the table above."""
     if not 1 <= bits <= 16:
         raise UserError(f"--bits must lie in 1 ... 16, got {bits}")
@@ -45,7 +47,7 @@ def compress(model: SoundModel, audio: Tensor, bits: int = BITS, **known: float)
     length = torch.full((len(whole),), clip)
     length[-1] -= -total % clip
     measured = model.measure(whole, length) | model.guess_classes(whole)
-    measured |= {n: torch.full((len(whole),), float(v)) for n, v in known.items()}
+    measured |= given.known(model.controls, known, len(whole))
     z = model.encode_batch(whole, measured, length).z.numpy()
     count = len(model.controls)
     low, high = _ranges(model)
@@ -81,7 +83,7 @@ def decompress(model: SoundModel, content: bytes) -> tuple[Tensor, Sound]:
     values = {n: c.value(z[:, k]) for k, (n, c) in enumerate(model.controls.items())}
     length = torch.full((clips,), model.clip_samples)
     length[-1] -= -total % model.clip_samples
-    sound = Sound(z, values, length)
+    sound = Sound(z, values, length, values.get("noisiness"))
     return model.decode(sound).audio.flatten()[:total], sound
 
 

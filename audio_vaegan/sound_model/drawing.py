@@ -86,8 +86,10 @@ def draw(
     count = len(items)
     if count < 1:
         raise UserError(f"count must be at least 1, got {count}")
-    if not 0 <= seed < 2**63 or min(items) < 0:
+    if not 0 <= seed < 2**63:
         raise UserError(f"seed must lie in 0 ... 2^63 - 1, got {seed}")
+    if min(items) < 0:
+        raise UserError(f"sounds of a seed are counted from 0, got {min(items)}")
     if not 0 <= truncation <= 2:
         raise UserError(f"truncation must lie in 0 ... 2, got {truncation:g}")
     if prior not in ("auto", "normal", "fitted"):

@@ -74,15 +74,17 @@ def _requested(
             raise UserError(
                 f"{name} is undefined for this sound, so that it cannot be shifted; set it, or say what it is"
             )
-        try:
-            control.in_range((own + amount)[amount != 0])
-        except UserError as e:
-            raise UserError(f"{e} (this sound has {float(own[0]):.2f})") from None
+        for i in torch.nonzero(amount).flatten():
+            try:
+                control.in_range((own + amount)[i : i + 1])
+            except UserError as e:
+                raise UserError(f"{e} (this sound has {float(own[i]):.2f})") from None
         requested[name] = own + amount
     for name, value in to.items():
         if name in shift:
             raise UserError(f"{name}: give a shift or a value, not both")
-        requested[name] = model.control(name).wanted(value, len(sound))
+        control = model.control(name)
+        requested[name] = control.in_range(control.numbers(value, len(sound)))
     return requested
 
 

@@ -12,19 +12,18 @@ from huggingface_hub import ModelHubMixin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audio_vaegan.audio import BadAudio, read
 from audio_vaegan.control.directions import Direction
 from audio_vaegan.control.fitted import Fitted, load_fitted
 from audio_vaegan.control.prior import Prior
 from audio_vaegan.descriptors import measure
-from audio_vaegan.errors import UserError, did_you_mean
+from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle, bundle_folder, load_bundle
 from audio_vaegan.models.controls import Between, Control, Values
 from audio_vaegan.models.level import Level
 from audio_vaegan.models.vocoder import AUTO, Vocoder, check_contract, open_vocoder, packaged
 from audio_vaegan.models.vocoder.saved import FILE, load_vocoder
-from audio_vaegan.sound_model import compressing, decoding, drawing, editing, mixing, restoring, scoring
+from audio_vaegan.sound_model import compressing, decoding, drawing, editing, given, mixing, restoring, scoring
 from audio_vaegan.sound_model.address import recall
 from audio_vaegan.sound_model.editing import BATCH
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints
@@ -85,6 +84,8 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         """Copy the bundle that this model was opened from, with its card, and the package's vocoder if it uses it."""
         if self.folder is None:
             raise UserError("a model that was not opened from a bundle cannot be saved")
+        if save_directory.resolve() == self.folder.resolve():
+            raise UserError(f"{save_directory}: the model's own folder; save it into another")
         own = [file for file in self.folder.glob("[!.]*") if file.is_file()]
         shared = [] if self.folder / FILE in own else [f for f in packaged().values() if self._plays(f)][:1]
         for file, name in [(f, f.name) for f in own] + [(f, FILE) for f in shared]:
@@ -142,6 +143,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         """Name of the vocoder, and the start of its hash where it has weights."""
         return " ".join(word for word in (self.vocoder.name, self.vocoder.hash[:12]) if word)
 
+    @torch.inference_mode(False)
     def sample(
         self,
         count: int = 1,
@@ -184,31 +186,18 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         a longer sound the first clip is used, with a warning. Takes the mean of the code, so that encoding is
         repeatable. Raises UserError for a model without an encoder.
         """
-        for name in controls:
-            self.control(name)
-        audio = torch.atleast_2d(self.heard(sound))
-        if audio.ndim != 2 or not audio.shape[1] or not torch.isfinite(audio).all():
-            raise UserError(f"audio must be finite, [samples] or [B, samples], got shape {list(audio.shape)}")
+        audio = given.audio(sound, self.sample_rate)
         if audio.shape[1] > self.clip_samples:
             warnings.warn(f"only the first {self.clip_samples / self.sample_rate:.3f} s are used", stacklevel=2)
             audio = audio[:, : self.clip_samples]
         samples = torch.full((len(audio),), audio.shape[1])
         audio = torch.nn.functional.pad(audio, (0, self.clip_samples - audio.shape[1]))
         measured = self.measure(audio, samples) | self.guess_classes(audio)
-        values = {
-            name: c.numbers(controls[name], len(audio)) if name in controls else measured[name]
-            for name, c in self.controls.items()
-        }
-        return self.encode_batch(audio, values, samples)
+        return self.encode_batch(audio, measured | given.known(self.controls, controls, len(audio)), samples)
 
-    def heard(self, sound: str | Path | NDArray[np.floating] | Tensor) -> Tensor:
-        """A whole file at the model's sample rate, mono `[samples]`; audio as it is."""
-        if not isinstance(sound, str | Path):
-            return torch.as_tensor(np.asarray(sound), dtype=torch.float32)
-        try:
-            return torch.from_numpy(read(Path(sound), self.sample_rate)[0])
-        except BadAudio as e:
-            raise UserError(f"{sound}: {e}") from None
+    def heard(self, file: str | Path) -> Tensor:
+        """A whole file at the model's sample rate, mono `[samples]`. Raises UserError for what is no sound."""
+        return given.audio(file, self.sample_rate)[0]
 
     def encode_batch(self, audio: Tensor, controls: Mapping[str, Tensor], samples: Tensor) -> Sound:
         """Latents of clips `[B, clip_samples]` whose controls (`[B]` each, NaN: undefined) and lengths are known."""
@@ -257,6 +246,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         """Audio of latents; a sound that was shorter than the clip ends where it ended."""
         return decoding.decode(self, sound, seed, limit)
 
+    @torch.inference_mode(False)
     def edit(
         self,
         sound: Sound,
@@ -281,6 +271,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         round (slerp), controls straight; 0 and 1 give `a` and `b`."""
         return mixing.morph(a, b, shares, [*self.controls.values()])
 
+    @torch.inference_mode(False)
     def restore(
         self,
         audio: str | Path | NDArray[np.floating] | Tensor,
@@ -295,16 +286,19 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         (True: learned from the quietest frames; or from, to in seconds, where it is alone). What is known stays as it
         was. Controls that are known (`pitch=60`) need not be measured. Raises UserError for a sound longer than a clip.
         """
-        return restoring.restore(self, torch.atleast_2d(self.heard(audio)), gaps, bandwidth, noise, known)
+        return restoring.restore(self, given.audio(audio, self.sample_rate), gaps, bandwidth, noise, known)
 
     def score(self, audio: str | Path | NDArray[np.floating] | Tensor) -> Oddness:
         """How unlike the training sounds audio is, `[samples]` or `[B, samples]`; of what is longer than a clip, a mean
         over its clips. Raises UserError for a model that was not fitted (`fit-controls`)."""
-        return scoring.score(self, torch.atleast_2d(self.heard(audio)))
+        return scoring.score(self, given.audio(audio, self.sample_rate))
 
-    def compress(self, audio: str | Path | NDArray[np.floating] | Tensor, bits: int = 6, **known: float) -> bytes:
+    def compress(self, audio: str | Path | NDArray[np.floating] | Tensor, bits: int = 6, **known: Values) -> bytes:
         """A sound `[samples]` of any length as a few dozen bytes a clip: its latents, timbre in so many `bits` each."""
-        return compressing.compress(self, self.heard(audio), bits, **known)
+        heard = given.audio(audio, self.sample_rate)
+        if len(heard) > 1:
+            raise UserError(f"compress: one sound [samples] at a time, got {len(heard)}")
+        return compressing.compress(self, heard[0], bits, **known)
 
     def decompress(self, content: bytes) -> Tensor:
         """The sound `[samples]` of bytes that `compress` of this model made."""
@@ -323,6 +317,4 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
 
     def control(self, name: str) -> Control:
         """A named control. Raises UserError that names the ones there are."""
-        if name not in self.controls:
-            raise UserError(f"this model has no control {name!r}.{did_you_mean(name, self.controls)}")
-        return self.controls[name]
+        return given.named(self.controls, name)

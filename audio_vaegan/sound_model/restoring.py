@@ -45,6 +45,10 @@ def restore(
 ) -> tuple[Tensor, Sound]:
     """Audio `[B, samples]` of at most a clip, restored in one way, and the latents that were found. See
     `SoundModel.restore`; without `fill` by the plain method that each way is measured against."""
+    try:
+        gaps = [(float(a), float(b)) for a, b in gaps]
+    except (TypeError, ValueError):
+        raise UserError(f"gaps must be pairs of seconds, like [(0.3, 0.45)], got {gaps!r}") from None
     if sum((bool(gaps), bandwidth is not None, bool(noise))) != 1:
         raise UserError("restore one thing at a time: gaps, bandwidth or noise")
     n = audio.shape[1]
@@ -64,7 +68,7 @@ def restore(
     # Worked on where the model hears well, by powers of two: so what is known comes back to the bit.
     known_audio = audio.clone()
     for a, b in gaps:
-        if 0 <= a < b:  # else it is refused below
+        if 0 <= a < b < math.inf:  # else it is refused below
             known_audio[:, round(a * model.sample_rate) : round(b * model.sample_rate)] = 0
     doubled = lacking(model.vaegan.controls, known_audio, model.sample_rate).div(DOUBLE).round().unsqueeze(1)
     if n:
@@ -131,7 +135,7 @@ def find_latent(
         parts.append(z.cpu())
     z = torch.cat(parts)
     named = {n: c.value(z[:, k]) for k, (n, c) in enumerate(model.controls.items())}
-    return Sound(z, named, start.samples)
+    return Sound(z, named, start.samples, named.get("noisiness"))
 
 
 def generated(model: SoundModel, sound: Sound) -> Tensor:
@@ -153,7 +157,7 @@ def _fill_gaps(
     rate, hop, window = model.sample_rate, model.recipe.mel.hop_length, model.recipe.mel.win_length
     missing = torch.zeros(audio.shape[1])
     for a, b in gaps:
-        if not 0 <= a < b:
+        if not 0 <= a < b < math.inf:
             raise UserError(f"a gap begins before it ends, got {a:g}:{b:g} s")
         missing[round(a * rate) : round(b * rate)] = 1
     if samples and (not missing[:samples].any() or missing[:samples].all()):

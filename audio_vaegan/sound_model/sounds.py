@@ -54,9 +54,10 @@ class Clip:
     seed: int | None = None
     own_noise: Tensor | None = None  # see Sound
 
-    def sound(self, samples: Tensor) -> Sound:
-        """Its latents, of which `samples` `[B]` sound."""
-        return Sound(self.z, self.controls, samples, self.own_noise)
+    def sound(self, samples: Tensor | None = None) -> Sound:
+        """Its latents, to be edited or morphed; of each clip the first `samples` `[B]` sound (None: all of it)."""
+        whole = torch.full((len(self.z),), self.audio.shape[1])
+        return Sound(self.z, self.controls, whole if samples is None else samples, self.own_noise)
 
 
 @dataclass(frozen=True)
