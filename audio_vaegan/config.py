@@ -324,6 +324,15 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
+    def _grows(self) -> "Recipe":
+        if self.train.growing and self.model.disc_scales < 3:
+            raise ValueError(f"train.growing needs model.disc_scales of 3 or more, got {self.model.disc_scales}")
+        blocks = self.model.generator_blocks
+        if self.train.growing and (self.model.generator_fine_blocks or -(-blocks // 2)) == blocks:
+            raise ValueError("train.growing begins with coarse blocks: fewer model.generator_fine_blocks, or more blocks")
+        return self
+
+    @model_validator(mode="after")
     def _judged(self) -> "Recipe":
         if self.model.disc_classes and not self.adversarial:
             raise ValueError(f"model.disc_classes needs a discriminator; objective {self.objective} trains none")

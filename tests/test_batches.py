@@ -11,7 +11,7 @@ from conftest import RATE, run
 
 from audio_vaegan.config import AugmentConfig
 from audio_vaegan.data.augment import augment
-from audio_vaegan.data.batches import Clips, frame_mask, hold_out, positions
+from audio_vaegan.data.batches import Clips, frame_mask, hold_out, positions, too_few
 from audio_vaegan.data.store import Store
 from audio_vaegan.descriptors import measure
 
@@ -66,6 +66,11 @@ def test_all_clips_of_a_file_are_on_one_side():
     stay, aside = hold_out(sources, 0.25)
     assert len(set(sources[aside])) == 3 and not set(sources[aside]) & set(sources[stay])
     assert not len(hold_out(np.array(["long"] * 500), 0.05)[1])
+    for files, clips in ((30, 200), (200, 65)):  # of long files one is enough, and what it holds beyond is not used
+        sources = np.repeat(np.arange(files), clips)
+        stay, aside = hold_out(sources, 0.05)
+        assert len(aside) == 64 and len(stay) == (files - 1) * clips and not {*sources[aside]} & {*sources[stay]}
+    assert "too few files" in too_few(0.05, hold_out(np.arange(5), 0.05)[1])[0] and not too_few(0.0, np.arange(0))
 
 
 def augmented(store, draws, **how):

@@ -52,6 +52,8 @@ def test_overrides_by_dotted_name(tmp_path):
         ("model: {disc_channels: []}", [], "model.disc_channels"),
         ("model: {width: 1}", [], "model.width"),
         ("model: {disc_scales: 9}", [], "needs 256 frames and bands"),
+        ("{model: {disc_scales: 2}, train: {growing: 0.5}}", [], "disc_scales of 3 or more, got 2"),
+        ("{model: {generator_blocks: 1}, train: {growing: 0.5}}", [], "begins with coarse blocks"),
         ("train: {betas: [0.8, 1.0]}", [], "train.betas"),
         ("- a\n- b", [], "expected `key: value`"),
         ("train: [", [], "not valid YAML at line"),

@@ -5,12 +5,14 @@ import shutil
 import time
 
 import pytest
+import torch
 from conftest import LOOPBACK, launch_command, one_line, ranks, run, trainer
 from test_training import metrics, weights
 
 from audio_vaegan.files import alone
+from audio_vaegan.models.bundle import load_bundle
 from audio_vaegan.training import checkpoint
-from audio_vaegan.training.accelerator import REFUSED
+from audio_vaegan.training.accelerator import REFUSED, make_accelerator
 
 GONE = "error: another process of this launch has ended, and says why; the same command goes on"
 
@@ -102,6 +104,13 @@ def test_a_launch_in_which_each_process_thinks_it_is_alone_is_refused(
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert "the recipe says no" in mistake(*words, "--train.mixed_precision", "no", train=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_variable_of_a_launch_scales_no_gradient(monkeypatch, tiny_run):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    weight = torch.ones(1, requires_grad=True)
+    make_accelerator(load_bundle(tiny_run).recipe).backward(3 * weight)
+    assert float(weight.grad) == 3
 
 
 @pytest.mark.parametrize("variable", REFUSED)

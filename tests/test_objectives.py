@@ -361,6 +361,7 @@ def test_generating_by_class_through_the_command_line(tmp_path, tiny_recipe, tin
         (["--model.class_label", "instrument_family_str"], "have 1 values"),
         (["--model.class_label", "pitch"], "pitch is no class"),
         (["--objective", "gan", "--train.best_by", "val_mel"], "a gan has no val_mel"),
+        (["--objective", "vae_disl", "--train.best_by", "val_stft"], "val_stft is a vocoder's figure"),
         (["--loss.diversity", "1", "--train.prior_share", "0"], "even number of them, not 0"),
         (["--model.attention_heads", "5"], "attention_heads must divide width 24"),
         (["--objective", "began"], "objective"),

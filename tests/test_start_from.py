@@ -15,7 +15,9 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.held import codes
 from audio_vaegan.models.bundle import load_bundle
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.training.accelerator import make_accelerator
 from audio_vaegan.training.facts import check_start, hear_classes
+from audio_vaegan.training.vaegan import VaeGanTask
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,14 @@ def test_another_network_is_refused_by_name(tiny_recipe, tiny_store, tiny_run, t
     assert "not a model" in mistake(*command, tmp_path / "none", train=True)
     assert "vae_disl trains a GAN first" in mistake(*command, tiny_run, "--objective", "vae_disl", train=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gan_may_begin_with_a_model_that_encodes(tiny_run, tiny_store):
+    start = load_bundle(tiny_run)
+    gan = start.recipe.model_copy(update={"objective": "gan"})
+    task = VaeGanTask(gan, Store(tiny_store), make_accelerator(gan), start=start)
+    assert task.net.encoder is None
+    assert torch.equal(task.net.generator.start, start.vaegan.generator.start)
 
 
 def test_a_folder_of_other_sounds_gains_by_the_packaged_model(notes, tmp_path):

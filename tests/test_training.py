@@ -53,6 +53,7 @@ def test_schedules_are_functions_of_the_step():
     assert learning_rate_factor(100, t) == pytest.approx(0.1)
     assert learning_rate_factor(55, t) == pytest.approx(0.55)
     assert (kl_factor(0, t, loss), kl_factor(10, t, loss), kl_factor(50, t, loss)) == (0, 0.5, 1)
+    assert kl_factor(0, t, loss.model_copy(update={"kl_warmup": 0.0})) == 1
     recipe = Recipe(train=t, loss=loss)
     assert not judged(14, recipe) and judged(15, recipe)
     assert judged(0, recipe.model_copy(update={"objective": "gan"}))

@@ -41,6 +41,7 @@ from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.training.accelerator import make_accelerator
 from audio_vaegan.training.vaegan import VaeGanTask
 from audio_vaegan.training.vocoder import VocoderTask
+from audio_vaegan.training.vocoder_feed import Reconstructions
 
 TINY = VocoderConfig(width=16, blocks=2, windows=(512, 256), disc_windows=(256,), disc_channels=(4, 8))
 MELS = {
@@ -642,6 +643,19 @@ def test_it_learns_on_what_a_model_decodes(tiny_run, recipe_file, tiny_store, vo
     sound = decode.encode_batch(audio, {"pitch": values[:, list(task.clips.names).index("pitch")]}, length)
     assert torch.allclose(pair.mel, decode.decode_mel(sound).clamp_min(np.log(1e-5)), atol=1e-4)
     assert (pair.mel - task.mel(audio)).abs().mean() > 0.1
+
+
+def test_a_decoded_mel_is_the_one_that_a_model_plays():
+    """Of a model with all controls, whose mels are set to read as these say."""
+    model = SoundModel.from_pretrained("notes16k")
+    files = [
+        ROOT / f"recipes/notes/audio/{name}-060-100.flac" for name in ("flute_acoustic_022", "string_acoustic_014")
+    ]
+    audio = torch.stack([model.heard(f)[: model.clip_samples] for f in files])
+    sound = model.encode(audio)
+    values = torch.stack([*sound.controls.values()], dim=1)
+    decoded = Reconstructions(model.bundle, [*model.controls], torch.device("cpu"))(model.log_mel(audio), values)
+    assert torch.allclose(decoded, model.decode_mel(sound), atol=1e-3)
 
 
 def test_a_decoder_s_classes_are_numbered_as_it_learnt_them(recipe_file, tiny_recipe, tiny_store, tmp_path):

@@ -77,16 +77,25 @@ class Clips:
 def hold_out(sources: NDArray[Any], share: float, most: int = 64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places of clips that stay for training, and of those set aside for validation.
 
-    `sources` names the file of each clip: all clips of a file are on one side. The files set aside are spread evenly,
-    about `share` of them, until they hold `most` clips; with a single file none is.
+    `sources` names the file of each clip: no file has clips on both sides. The files set aside are spread evenly,
+    about `share` of them, until they hold `most` clips, and of what they hold beyond none is used; with a single file
+    none is.
     """
     names, first, counts = np.unique(sources, return_index=True, return_counts=True)
     order = np.argsort(first)
     wanted = min(round(share * len(names)), len(names) - 1, most)
     chosen = order[((np.arange(wanted) + 0.5) * len(names) / max(1, wanted)).astype(np.int64)]
-    chosen = chosen[np.cumsum(counts[chosen]) <= most]
-    aside = np.isin(sources, names[chosen])
-    return np.flatnonzero(~aside), np.flatnonzero(aside)
+    chosen = chosen[np.cumsum(counts[chosen]) - counts[chosen] < most]
+    there = np.isin(sources, names[chosen])
+    aside = np.flatnonzero(there)
+    few = np.linspace(0, len(aside) - 1, min(most, len(aside))).astype(np.int64)
+    return np.flatnonzero(~there), aside[few]
+
+
+def too_few(share: float, aside: NDArray[np.int64]) -> list[str]:
+    """What is to be known where clips should have been set aside, and none could be; a line or none."""
+    told = "too few files to set some aside (train.validation_share): validation is on clips that are trained on"
+    return [f"note: {told}"] if share and not len(aside) else []
 
 
 def frame_mask(length: Tensor, frames: int, hop: int) -> Tensor:

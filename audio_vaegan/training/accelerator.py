@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, LoggerType
 
 from audio_vaegan.config import Recipe
 from audio_vaegan.errors import UserError, did_you_mean
@@ -51,6 +51,7 @@ def make_accelerator(recipe: Recipe, run: Path | None = None) -> Accelerator:
         mixed_precision=wanted,
         log_with=_trackers(recipe) or None,
         project_dir=run and run / "trackers",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever a variable says
         # While resolution grows, the blocks of the resolutions to come receive no gradient.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=recipe.train.growing > 0)],
     )

@@ -28,7 +28,7 @@ from audio_vaegan.training import checkpoint
 from audio_vaegan.training.accelerator import launched_precision, make_accelerator
 from audio_vaegan.training.engine import Engine, Task
 from audio_vaegan.training.run_folder import claim
-from audio_vaegan.training.vaegan import VaeGanTask
+from audio_vaegan.training.vaegan import VaeGanTask, check_best_by
 from audio_vaegan.training.vocoder import VocoderTask
 
 Samples = Callable[[Bundle, Store, Path, int], None]
@@ -148,6 +148,7 @@ def _train(
 ) -> bool:
     recipe, similarity = given, None
     if recipe.objective == "vae_disl":
+        check_best_by(given)  # now, not after the first stage
         # Two stages, as in the paper: a GAN in RUN/gan, then the VAE whose similarity is its discriminator.
         first, recipe = _stages(given)
         claim(run, given, {"store": store.content_hash}, accelerator)

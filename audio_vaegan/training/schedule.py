@@ -27,7 +27,8 @@ def set_learning_rates(step: int, train: TrainConfig, generator: Any, discrimina
 
 def kl_factor(step: int, train: TrainConfig, loss: LossConfig) -> float:
     """The KL weight rises linearly over the first `kl_warmup` of the run."""
-    return min(1.0, step / max(1.0, loss.kl_warmup * train.steps))
+    end = loss.kl_warmup * train.steps
+    return step / end if step < end else 1.0
 
 
 def judged(step: int, recipe: Recipe) -> bool:

@@ -24,7 +24,7 @@ from torch.optim import AdamW, Optimizer
 
 from audio_vaegan import losses
 from audio_vaegan.config import Recipe
-from audio_vaegan.data.batches import Clips, hold_out
+from audio_vaegan.data.batches import Clips, hold_out, too_few
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
@@ -48,6 +48,14 @@ from audio_vaegan.training.feed import Feed, Part
 from audio_vaegan.training.validation import ACTIVE_NATS, Validation
 
 
+def check_best_by(recipe: Recipe) -> None:
+    """Raise UserError when a recipe judges by a figure that its training has not."""
+    if recipe.train.best_by == "val_stft":
+        raise UserError("train.best_by: val_stft is a vocoder's figure; use auto, val_mel or val_samples")
+    if recipe.train.best_by == "val_mel" and not recipe.encodes:
+        raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
+
+
 class VaeGanTask:
     """Networks, optimisers and the step. Built alike on every rank; the engine drives it.
 
@@ -67,10 +75,7 @@ class VaeGanTask:
         start: Bundle | None = None,
     ) -> None:
         check_store(store, recipe)
-        if recipe.train.best_by == "val_stft":
-            raise UserError("train.best_by: val_stft is a vocoder's figure; use auto, val_mel or val_samples")
-        if recipe.train.best_by == "val_mel" and not recipe.encodes:
-            raise UserError("train.best_by: a gan has no val_mel; use auto or val_samples")
+        check_best_by(recipe)
         self.recipe, self.accelerator, self.store, self.start = recipe, accelerator, store, start
         if start is None:
             clips = training_clips(store, recipe)
@@ -81,6 +86,8 @@ class VaeGanTask:
                 accelerator.print(f"{name}: {count} of {len(clips)} clips have none; taken as --start-from hears them")
         stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
+        for line in too_few(recipe.train.validation_share, aside):
+            accelerator.print(line)
         mel = Mel(recipe.mel)
         if start is None:
             controls, normalisation = find_controls(self.clips, recipe.augment), measure_normalisation(self.clips, mel)
@@ -92,7 +99,8 @@ class VaeGanTask:
         torch.manual_seed(recipe.seed)  # the networks of a seed start alike, whatever was built before
         vaegan = VaeGan(recipe, controls, normalisation)
         if start is not None:
-            vaegan.load_state_dict(start.vaegan.state_dict())
+            own = start.vaegan.state_dict()
+            vaegan.load_state_dict({k: v for k, v in own.items() if recipe.encodes or not k.startswith("encoder.")})
         self.ema = Ema(vaegan, recipe.train.ema)
         self.adversary = Adversary(recipe, controls, accelerator, similarity, start)
         t = recipe.train

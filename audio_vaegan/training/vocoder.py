@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from audio_vaegan import losses
 from audio_vaegan.config import ModelConfig, Recipe, TrainConfig
-from audio_vaegan.data.batches import Clips, hold_out
+from audio_vaegan.data.batches import Clips, hold_out, too_few
 from audio_vaegan.data.store import Store, check_mel
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
@@ -60,6 +60,8 @@ class VocoderTask:
             clips = Clips(store, clips.clips, {c.name: c.classes for c in decoder.vaegan.controls})
         stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
+        for line in too_few(recipe.train.validation_share, aside):
+            accelerator.print(line)
         self.aside = clips.part(aside if len(aside) else stay[:: max(1, len(stay) // 64)][:64])
         self.mel = Mel(recipe.mel).to(accelerator.device)
         torch.manual_seed(recipe.seed)  # the networks of a seed start alike, whatever was built before

@@ -15,6 +15,7 @@ from audio_vaegan.data.batches import Clips, positions
 from audio_vaegan.errors import UserError
 from audio_vaegan.mel import Mel
 from audio_vaegan.models.bundle import Bundle
+from audio_vaegan.models.level import Level
 from audio_vaegan.training import schedule
 from audio_vaegan.training.accelerator import workers
 
@@ -36,14 +37,18 @@ class Reconstructions:
 
     def __init__(self, bundle: Bundle, names: list[str], device: torch.device) -> None:
         self.bundle = bundle.to(device).eval()
-        self.columns = [names.index(c.name) for c in bundle.vaegan.controls]
+        net, mel = bundle.vaegan, bundle.recipe.mel
+        self.columns = [names.index(c.name) for c in net.controls]
+        frames = mel.frames(bundle.recipe.data.clip_samples)
+        self.level = Level(net.controls, mel, frames, net.normalisation.mean, net.normalisation.deviation).to(device)
 
     @torch.no_grad()
     def __call__(self, log_mel: Tensor, values: Tensor) -> Tensor:
         net, values = self.bundle.vaegan, values[:, self.columns]
         assert net.encoder is not None
         mean, _ = net.encoder(net.normalise(log_mel))
-        return net.denormalise(net.generator(mean, net.standardise(values).nan_to_num(0.0), ~values.isnan()))
+        controls, defined = net.standardise(values).nan_to_num(0.0), ~values.isnan()
+        return net.denormalise(self.level.set(net.generator(mean, controls, defined), controls, defined))
 
 
 class VocoderFeed:

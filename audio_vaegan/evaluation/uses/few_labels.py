@@ -18,7 +18,8 @@ POOL = 60  # training clips a class from which the labelled ones are drawn
 
 def few_labels(model: SoundModel, store: Store, most: int, label: str) -> list[Row]:
     """A row for each number of labelled clips a class: accuracy on held-out clips, a mean over draws of the labelled
-    ones, the same for the model's features and for MFCC, both under the same logistic regression."""
+    ones, the same for the model's features and for MFCC, both under the same logistic regression; intervals over the
+    held-out instruments."""
     names = store.label(label)
     train = store.split("train")
     test = np.array([r for r in pick(store, "test_instrument", most) if names[r] is not None])
@@ -36,11 +37,11 @@ def few_labels(model: SoundModel, store: Store, most: int, label: str) -> list[R
     for c, pool in pools.items():
         place[c] = np.arange(start, start + len(pool))
         start += len(pool)
-    truth = np.array([str(names[r]) for r in test])
+    truth, groups = np.array([str(names[r]) for r in test]), store.column("group")[test]
     kinds = {"ours": features(model, audio), "theirs": mfcc(model, audio)}
     found = []
     for count in COUNTS:
-        right: dict[str, list[float]] = {"ours": [], "theirs": []}
+        right: dict[str, list[NDArray[np.bool_]]] = {"ours": [], "theirs": []}
         for _ in range(DRAWS):
             chosen = {c: random.choice(p, min(count, len(p)), replace=False) for c, p in place.items()}
             shown = np.concatenate([*chosen.values()])
@@ -48,28 +49,34 @@ def few_labels(model: SoundModel, store: Store, most: int, label: str) -> list[R
             for kind, values in kinds.items():
                 probe = fit_probe(values[shown], told.tolist())
                 guess = np.array(probe.classes)[probe.probabilities(values[start:]).argmax(axis=1)]
-                right[kind].append(100 * float((guess == truth).mean()))
-        ours, theirs = (np.array(right[k]) for k in ("ours", "theirs"))
+                right[kind].append(guess == truth)
+        ours, theirs = (100 * np.mean(right[k], axis=0) for k in ("ours", "theirs"))
         found.append(
             Row(
                 "few labels",
                 f"{label}, {len(classes)} classes, {count} labelled clip{'s' * (count > 1)} each",
                 "accuracy, %",
-                _spread(ours),
+                interval(ours, groups),
                 "MFCC, logistic regression",
-                _spread(theirs),
+                interval(theirs, groups),
                 len(test),
-                difference=_spread(ours - theirs),
+                difference=interval(ours - theirs, groups),
             )
         )
     own = judged_classes(model, audio[start:])
     if own is not None and model.recipe.model.class_label == label:
-        found.append(_own_head(model, store, label, own, kinds["theirs"][start:], truth))
+        found.append(_own_head(model, store, label, own, kinds["theirs"][start:], truth, groups))
     return found
 
 
 def _own_head(
-    model: SoundModel, store: Store, label: str, share: Floats, plain: Floats, truth: NDArray[np.str_]
+    model: SoundModel,
+    store: Store,
+    label: str,
+    share: Floats,
+    plain: Floats,
+    truth: NDArray[np.str_],
+    groups: NDArray[np.str_],
 ) -> Row:
     """The class head that the discriminator learned in training (`disc_classes`), beside the baseline on all of the
     training clips that have the label."""
@@ -79,21 +86,14 @@ def _own_head(
     probe = fit_probe(mfcc(model, torch.from_numpy(store.read(known))), [str(names[r]) for r in known])
     guess = np.array(classes)[share.argmax(axis=1)]
     theirs = np.array(probe.classes)[probe.probabilities(plain).argmax(axis=1)]
-    each = np.arange(len(truth))
     ours, other = 100.0 * (guess == truth), 100.0 * (theirs == truth)
     return Row(
         "few labels",
         f"{label}, the discriminator's own head, {len(known)} of {len(store.split('train'))} training clips labelled",
         "accuracy, %",
-        interval(ours, each),
+        interval(ours, groups),
         "MFCC, logistic regression",
-        interval(other, each),
+        interval(other, groups),
         len(truth),
-        difference=interval(ours - other, each),
+        difference=interval(ours - other, groups),
     )
-
-
-def _spread(values: NDArray[np.float64]) -> dict[str, float]:
-    """The mean over draws of labelled clips, and the interval that holds 95 % of them."""
-    low, high = np.percentile(values, (2.5, 97.5))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
