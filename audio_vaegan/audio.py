@@ -6,12 +6,13 @@ A clip is mono float32 `[samples]` in [-1, 1], a batch `[B, samples]`; `[channel
 import io
 import os
 import re
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,9 @@ class Stream:
     def _open(self) -> Any:
         source, whole = self.source, None
         try:
-            with _silenced():
+            with _silenced(), _undisturbed():
                 f = _File(io.BytesIO(source) if isinstance(source, bytes) else _name(source))
-            if f.frames or f.format != "WAV":
+            if f.frames or f.format not in ("WAV", "WAVEX"):
                 return f
             f.close()
         except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as e:
@@ -104,7 +105,8 @@ class Stream:
         mended = _mended_wav(source)
         try:
             if mended is not None:
-                return _File(io.BytesIO(mended))
+                with _undisturbed():
+                    return _File(io.BytesIO(mended))
         except (soundfile.SoundFileError, RuntimeError, ValueError):
             pass
         raise BadAudio(f"cannot be decoded ({whole})" if whole else "holds no samples")
@@ -118,7 +120,7 @@ class Stream:
             size = 4096 if flac else max(1, _BLOCK // self.channels)
             while failures < (3 if flac else 1):
                 try:
-                    with _silenced(f.format == "MP3"):
+                    with _silenced(f.format == "MP3"), _undisturbed():
                         block = f.read(size, dtype="float32", always_2d=True)
                 except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as e:
                     self.broke_off, failures = _reason(e), failures + 1
@@ -217,6 +219,24 @@ def _silenced(needed: bool = True) -> Iterator[None]:
             os.close(nothing)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the end. What it raises while soundfile reads bytes is lost there, and the rest of the sound
+    with it: to the decoder that is the end of the file."""
+    handler = signal.getsignal(signal.SIGINT)
+    if current_thread() is not main_thread() or not callable(handler):
+        yield
+        return
+    pressed: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed:
+            handler(*pressed[0])
+
+
 def _flat(block: NDArray[np.float32]) -> int:
     """Samples that repeat full scale: what is cut off is flat, while a peak touches it once."""
     full = np.abs(block) >= FULL_SCALE
@@ -310,18 +330,19 @@ def encode_recording(audio: NDArray[np.floating] | Tensor, sample_rate: int, kin
 def opus_and_back(audio: NDArray[np.float32], sample_rate: int) -> tuple[NDArray[np.float32], int]:
     """A clip `[samples]` through Opus at the lowest rate that its library has, and the bytes that it took."""
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", sample_rate, 1, subtype="OPUS", format="OGG", compression_level=1.0) as f:
+    how = {"subtype": "OPUS", "format": "OGG", "compression_level": 1.0}
+    with _undisturbed(), soundfile.SoundFile(buffer, "w", sample_rate, 1, **how) as f:
         f.write(audio)
     content = buffer.getvalue()
-    with soundfile.SoundFile(io.BytesIO(content)) as f:
-        found = f.read(dtype="float32")
-        return resample(found, f.samplerate, sample_rate) if f.samplerate != sample_rate else found, len(content)
+    with _undisturbed(), soundfile.SoundFile(io.BytesIO(content)) as f:
+        found, rate = f.read(dtype="float32"), f.samplerate
+    return resample(found, rate, sample_rate) if rate != sample_rate else found, len(content)
 
 
 def _encode(audio: NDArray[np.floating] | Tensor, sample_rate: int, kind: str, comment: str) -> bytes:
     buffer = io.BytesIO()
     subtype = "VORBIS" if kind == "OGG" else "PCM_16"
-    with soundfile.SoundFile(buffer, "w", sample_rate, 1, subtype=subtype, format=kind) as f:
+    with _undisturbed(), soundfile.SoundFile(buffer, "w", sample_rate, 1, subtype=subtype, format=kind) as f:
         if comment:
             f.comment = comment
             f.software = f"audio-vaegan {__version__}"

@@ -329,7 +329,9 @@ class Recipe(Section):
             raise ValueError(f"train.growing needs model.disc_scales of 3 or more, got {self.model.disc_scales}")
         blocks = self.model.generator_blocks
         if self.train.growing and (self.model.generator_fine_blocks or -(-blocks // 2)) == blocks:
-            raise ValueError("train.growing begins with coarse blocks: fewer model.generator_fine_blocks, or more blocks")
+            raise ValueError(
+                "train.growing begins with coarse blocks: fewer model.generator_fine_blocks, or more blocks"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from audio_vaegan.files import check_out_folder, check_out_sound, new_folder
 from audio_vaegan.sound_model import BATCH, Edited, Sound, SoundModel
 from audio_vaegan.sound_model.editing import least_brightness
 from audio_vaegan.sound_model.mixing import envelope_control, join, morph, transfer
-from audio_vaegan.sound_model.writing import encode_file, row, write_sound
+from audio_vaegan.sound_model.writing import PEAK, encode_file, gain_to_peak, row, write_sound
 
 MAX_STEPS = 1000
 FADE, SLIDE = 0.05, 0.01  # seconds of a sweep's cross-fades, and by which a step may begin later to fit
@@ -51,9 +52,14 @@ def edit_file(
         shift = {n: v for n, v in (shift or {}).items() if n != "brightness"}
         to = {**(to or {}), "brightness": lowest}
     result = model.edit(sound, shift=shift, set=to, move=move, closed_loop=closed_loop)
-    write_sound(out, model, result, 0, sound.samples)
+    gain = 0.0
     if result.audio.abs().max() >= 1:
-        notes.append("note: clipped at full scale; ask for less loudness")
+        clip = model.decode(result.sound(sound.samples), limit=False)
+        gain = gain_to_peak(float(clip.audio.abs().max()))
+        found = model.measure(clip.audio * 10 ** (gain / 20), sound.samples)
+        result = replace(result, audio=clip.audio, achieved=found)
+        notes.append(f"note: too loud for a file; turned down by {-gain:.1f} dB to a peak of {PEAK:g} dBFS")
+    write_sound(out, model, result, 0, sound.samples, gain)
     moved = [f"{name}: moved by {amount:g}" for name, amount in (move or {}).items()]
     return "\n".join([*notes, *_said(model, sound, result), *moved, _written(out, model)])
 

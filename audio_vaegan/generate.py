@@ -1,6 +1,5 @@
 """The verb `generate`: new sounds of a model, as files."""
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,17 @@ from audio_vaegan.audio import write
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import check_out_folder, new_folder
 from audio_vaegan.sound_model import BATCH, Clip, SoundModel
-from audio_vaegan.sound_model.writing import Asked, Wanted, check_draw, row, shown, wanted, write_sound
-
-PEAK, SILENT = -1.0, 1e-4  # dBFS, to which a sound is brought; a peak (linear) below which it is only raised so far
+from audio_vaegan.sound_model.writing import (
+    PEAK,
+    Asked,
+    Wanted,
+    check_draw,
+    gain_to_peak,
+    row,
+    shown,
+    wanted,
+    write_sound,
+)
 
 
 def write_sounds(
@@ -58,17 +65,12 @@ def write_sounds(
             loud += int((peak > 1).sum())
             for k, i in enumerate(items):
                 file = f"{i:05d}{_told(model, clip, k)}.wav"
-                gain = _gain(float(peak[k])) if normalize or peak[k] > 1 else 0.0
+                gain = gain_to_peak(float(peak[k])) if normalize or peak[k] > 1 else 0.0
                 address = write_sound(folder / file, model, clip, k, gain=gain)
                 rows.write(row(model, clip, k, file, seed=seed, item=i, **how, gain_db=gain, address=address))
             bar.update(len(items))
     note = f"note: {loud} of them would have clipped, and were turned down to a peak of {PEAK:g} dBFS"
     return [*([note] if loud and not normalize else []), f"{count} sounds in {out}"]
-
-
-def _gain(peak: float) -> float:
-    """dB that bring a peak (linear) to `PEAK`."""
-    return round(PEAK - 20 * math.log10(max(peak, SILENT)), 4)
 
 
 def _told(model: SoundModel, clip: Clip, k: int) -> str:

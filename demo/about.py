@@ -1,5 +1,6 @@
 """About this model: its card, its figures, what it was trained on."""
 
+import re
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ def tab(desk: Desk) -> None:
     folder = model.folder
     card = folder / "README.md" if folder is not None else None
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else f"# {model.recipe.name}"
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)  # what a hub reads, not a person
     known = model.fingerprints
     copies = (
         f"It knows prints of {len(known)} training sounds: near-copies of them are left out of data sets."

@@ -9,7 +9,7 @@ import gradio as gr
 
 from audio_vaegan.sound_model import SoundModel
 
-from . import about, data, keys, morph, play
+from . import about, api, data, keys, morph, play
 from .desk import Desk
 
 MAX_FILE = "10mb"
@@ -23,6 +23,7 @@ def build(desk: Desk) -> gr.Blocks:
     """The page of a model."""
     name = desk.model.recipe.name
     with gr.Blocks(title=f"{name} · audio-vaegan", delete_cache=(600, KEEP), analytics_enabled=False) as page:
+        api.serve(desk)  # first: an event without a name of its own takes that of its function
         gr.Markdown(
             f"# {name}\nSounds with controls in real units. Everything made here is **AI-generated**, and its "
             "files say so.",

@@ -1,8 +1,8 @@
 """Make a data set: a small form, the same code as the verb `dataset`, its table and a ZIP."""
 
-import math
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from audio_vaegan.dataset.work import make_dataset
 from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.dataset import read_rows
 
-from .desk import Desk, plainly
-from .play import ends_of, step_of
+from .desk import Desk, number, plainly, seed_of
+from .sliders import ends_of, step_of
 
 MOST = 500
 SHOWN = 100
@@ -55,11 +55,10 @@ def tab(desk: Desk) -> None:
     table = gr.Dataframe(interactive=False, label="Requested and achieved", wrap=False)
     names = [c.name for c in controls if c.name != "loudness"]
 
-    def dataset(*given: Any, progress: gr.Progress = gr.Progress(track_tqdm=True)) -> tuple[str, Any, Any]:  # noqa: B008
+    def made(spec: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
         with tempfile.TemporaryDirectory(dir=desk.folder.parent) as work:
             folder = Path(work)
             try:
-                spec = _spec(names, *given)
                 (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
                 delivered = make_dataset(
                     desk.path, folder / "spec.yaml", folder / "dataset", vocoder=desk.vocoder, say=lambda line: None
@@ -68,40 +67,64 @@ def tab(desk: Desk) -> None:
                     raise UserError("none of these sounds came out as asked; ask for less extreme values")
                 rows = _table(folder / "dataset", desk)
             except UserError as e:
-                raise plainly(UserError(str(e).replace(f"{folder}/", ""))) from None
+                raise UserError(str(e).replace(f"{folder}/", "")) from None
             shutil.copy(folder / "spec.yaml", folder / "dataset" / "spec.yaml")
             packed = shutil.make_archive(str(desk.request() / "dataset"), "zip", folder / "dataset")
         text = (
             f"**{delivered} of {spec['count']} sounds delivered**, each measured. The ZIP holds them as an AudioFolder "
             "with a card, Croissant metadata, what was rejected and why, and the spec that makes it again."
         )
+        return text, packed, rows
+
+    def by_hand(
+        count: float, seed: float, loudness: float, *given: Any,
+        progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
+    ) -> tuple[str, Any, Any]:  # fmt: skip
+        ranges = zip(names, given[::3], given[1::3], given[2::3], strict=True)
+        try:
+            text, packed, rows = made(_spec(count, seed, loudness, {n: (a, b) for n, ask, a, b in ranges if ask}))
+        except UserError as e:
+            raise plainly(e) from None
         return text, gr.update(value=packed, interactive=True), rows
 
+    def dataset(
+        controls: dict[str, list[float]], count: int = 24, seed: int = 0, loudness: float = -23.0
+    ) -> tuple[dict, str]:
+        """Sounds drawn evenly from ranges of controls, as {"pitch": [55, 67]}: a ZIP of them, and how many there are"""
+        try:
+            if not isinstance(controls, dict) or not all(
+                isinstance(v, list) and len(v) == 2 for v in controls.values()
+            ):
+                raise UserError('controls: give each a range, as {"pitch": [55, 67]}')
+            text, packed, _ = made(_spec(count, seed, loudness, controls))
+        except UserError as e:
+            raise plainly(e) from None
+        return gr.FileData(path=packed, orig_name="dataset.zip").model_dump(), text
+
     make.click(
-        dataset, [count, seed, loudness, *choices], [said, archive, table], api_name="dataset",
+        by_hand, [count, seed, loudness, *choices], [said, archive, table], api_visibility="private",
         concurrency_id="dataset", concurrency_limit=1,
     )  # fmt: skip
+    gr.api(dataset, api_name="dataset", concurrency_id="dataset", concurrency_limit=1)
 
 
-def _spec(names: list[str], count: float, seed: float, loudness: float, *given: Any) -> dict[str, Any]:
-    numbers = [count, seed, loudness, *(v for v in given if not isinstance(v, bool))]
-    if any(v is None or not math.isfinite(v) for v in numbers):
-        raise UserError("each value must be a number")
-    if not 1 <= count <= MOST:
-        raise UserError(f"Sounds: 1 to {MOST}, got {count:g}")
+def _spec(count: float, seed: float, loudness: float, ranges: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    sounds = number(count, "Sounds")
+    if not 1 <= sounds <= MOST:
+        raise UserError(f"Sounds: 1 to {MOST}, got {sounds:g}")
     asked = {}
-    for name, ask, low, high in zip(names, given[::3], given[1::3], given[2::3], strict=True):
-        if ask and low > high:
+    for name, ends in ranges.items():
+        low, high = (number(v, name) for v in ends)
+        if low > high:
             raise UserError(f"{name}: the lower end first, got {low:g} to {high:g}")
-        if ask:
-            asked[name] = {"uniform": [float(low), float(high)]}
+        asked[name] = {"uniform": [low, high]}
     if not asked:
         raise UserError("Ask for one control at least: its values are the labels.")
     return {
         "name": "demo",
-        "count": int(count),
-        "seed": int(seed),
-        "loudness": float(loudness),
+        "count": int(sounds),
+        "seed": seed_of(seed),
+        "loudness": number(loudness, "Loudness"),
         "controls": asked,
     }
 

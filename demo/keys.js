@@ -57,11 +57,18 @@ element.addEventListener("pointermove", (event) => {
 for (const name of ["pointerup", "pointerleave", "pointercancel"])
     element.addEventListener(name, () => byHand().forEach(release));
 
+const pressing = ["Space", "Enter", "NumpadEnter"];  // play the key that has the focus
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable]");
 document.addEventListener("keydown", (event) => {
     const all = keys(), key = event.key.toLowerCase();
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     if (!all.length || !all[0].offsetParent) return;
+    if (pressing.includes(event.code) && all.includes(event.target)) {
+        event.preventDefault();
+        held.set(event.code, event.target);
+        press(event.target);
+        return;
+    }
     if (key === "z" || key === "x") {
         octave = Math.max(-2, Math.min(4, octave + (key === "x" ? 1 : -1)));
         return;
@@ -77,4 +84,5 @@ const letGo = (code) => {
     held.delete(code);
 };
 document.addEventListener("keyup", (event) => letGo(event.code));
+element.addEventListener("focusout", () => pressing.forEach(letGo));
 window.addEventListener("blur", () => [...held.keys()].forEach(letGo));

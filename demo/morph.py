@@ -1,6 +1,5 @@
 """Morph: the way from one sound to another, and a map of the training sounds' timbres."""
 
-import math
 import shutil
 from typing import Any
 
@@ -11,7 +10,7 @@ from audio_vaegan.edits import write_path
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound
 
-from .desk import Desk, plainly
+from .desk import Desk, number, plainly, turned_down
 from .pictures import side_by_side, spectrogram, timbre_map
 from .play import Player
 
@@ -64,21 +63,25 @@ def _way(desk: Desk, player: Player) -> None:
     model = desk.model
     gr.Markdown("### From one sound to another\nThe timbre goes round, the controls go straight.", elem_classes="tight")
     with gr.Row():
-        ends = []
-        for name, seed in (("A", 1), ("B", 2)):
+        ends: list[Any] = []
+        news: list[Any] = []
+        for name, first in (("A", 1), ("B", 2)):
             with gr.Column(min_width=280), gr.Group():
-                number = gr.Number(seed, label=f"Seed of {name}", precision=0, minimum=0)
+                seed = gr.Number(first, label=f"Seed of {name}", precision=0, minimum=0)
                 with gr.Row():
                     drawn = gr.Button(f"{name}: sound of this seed", size="sm")
                     taken = gr.Button(f"{name}: the sound on Play", size="sm")
                 address = gr.Textbox(
-                    desk.drawn(seed, 1.0, {}), label=f"Address of {name}", lines=1, max_lines=1,
+                    desk.drawn(first, 1.0, {}), label=f"Address of {name}", lines=1, max_lines=1,
                     elem_id=f"end-{name.lower()}",
                 )  # fmt: skip
-                drawn.click(lambda s: desk.drawn(max(0, int(s or 0)), 1.0, {}), number, address, **LIGHT)
-                taken.click(lambda a: a, player.address, address, **LIGHT)
+                news += [
+                    drawn.click(lambda s: desk.drawn(max(0, int(s or 0)), 1.0, {}), seed, address, **LIGHT).then,
+                    taken.click(lambda a: a, player.address, address, **LIGHT).then,
+                ]
                 ends.append(address)
     place = gr.Slider(0, 1, 0.5, step=0.01, label="Place between A (0) and B (1)", buttons=[], elem_id="between")
+    hear = gr.Button("Hear this place")
     with gr.Row():
         steps = gr.Slider(2, MOST_STEPS, 9, step=1, label="Sounds on the way, both ends included", buttons=[])
         make = gr.Button("Make the whole way", variant="primary")
@@ -91,17 +94,17 @@ def _way(desk: Desk, player: Player) -> None:
     def between(first: str, second: str, share: float) -> tuple[str, str]:
         try:
             a, b = desk.open(first).sound, desk.open(second).sound
-            sound = model.morph(a, b, torch.tensor([_number(share, "the place")]))
-            clip = model.decode(sound)
+            sound = model.morph(a, b, torch.tensor([number(share, "the place")]))
+            clip, gain = desk.decode(sound)
         except UserError as e:
             raise plainly(e) from None
-        address = desk.address(sound)
-        return desk.wav(clip, sound, address, f"morph-{share:.2f}"), _picture(desk, clip, f"at {share:.2f}")
+        file = desk.wav(clip, sound, desk.address(sound, gain), f"morph-{share:.2f}")
+        return file, _picture(desk, clip, "; ".join([f"at {share:.2f}", *turned_down(gain)]))
 
     def way(first: str, second: str, steps: float) -> tuple[str, Any]:
         try:
             a, b = desk.open(first).sound, desk.open(second).sound
-            count = int(_number(steps, "the number of sounds"))
+            count = int(number(steps, "the number of sounds"))
             folder = desk.request()
             sounds = folder / "morph"
             sounds.mkdir()
@@ -111,7 +114,10 @@ def _way(desk: Desk, player: Player) -> None:
         packed = shutil.make_archive(str(folder / "morph"), "zip", sounds)
         return str(sounds / "sweep.wav"), gr.update(value=packed, interactive=True)
 
-    place.release(between, [*ends, place], [one, picture], api_name="morph", trigger_mode="always_last", **HEAVY)
+    act: dict[str, Any] = {"fn": between, "inputs": [*ends, place], "outputs": [one, picture], **HEAVY}
+    hear.click(**act, api_name="morph")
+    for event in (place.release, *news):
+        event(**act, api_visibility="private", trigger_mode="always_last")
     make.click(way, [*ends, steps], [whole, archive], api_name="morph_path", **HEAVY)
 
 
@@ -148,29 +154,25 @@ def _map(desk: Desk) -> None:
 
     def hear(x: float, y: float, pitch_at: float, as_it_is: bool) -> tuple[str, str, str]:
         try:
-            across, up = (_number(v, "a place") for v in (x, y))
+            across, up = (number(v, "a place") for v in (x, y))
             z = timbres.at(across, up, [*model.controls.values()])
             values = {n: c.value(z[:, i]) for i, (n, c) in enumerate(model.controls.items())}
             sound = Sound(z, values, torch.tensor([model.clip_samples]), values.get("noisiness"))
             if pitch and not as_it_is:
                 sound = model.replace_controls(sound, {"pitch": pitch.wanted(pitch_at, 1)})
-            clip = model.decode(sound)
+            clip, gain = desk.decode(sound)
         except UserError as e:
             raise plainly(e) from None
-        address = desk.address(sound)
-        return desk.wav(clip, sound, address, "place"), _picture(desk, clip, f"{across:.2f}, {up:.2f}"), address
+        address = desk.address(sound, gain)
+        picture = _picture(desk, clip, "; ".join([f"{across:.2f}, {up:.2f}", *turned_down(gain)]))
+        return desk.wav(clip, sound, address, "place"), picture, address
 
     outputs = [heard, picture, address]
     shown.click(click, None, [x, y], **LIGHT).then(
         hear, [x, y, at, own], outputs, api_name="place", trigger_mode="always_last", **HEAVY
     )
-    at.release(hear, [x, y, at, own], outputs, api_visibility="private", trigger_mode="always_last", **HEAVY)
-
-
-def _number(value: Any, what: str) -> float:
-    if value is None or not math.isfinite(value):
-        raise UserError(f"{what} must be a number")
-    return float(value)
+    for event in (at.release, own.input):
+        event(hear, [x, y, at, own], outputs, api_visibility="private", trigger_mode="always_last", **HEAVY)
 
 
 def _picture(desk: Desk, clip: Clip, title: str) -> str:

@@ -1,26 +1,25 @@
 """Play: a new sound or your own, a slider for each control in its unit, before and after."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import torch
 
-from audio_vaegan.control.directions import Direction
 from audio_vaegan.descriptors import pitch_track
-from audio_vaegan.edits import raised, too_dark
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import share
-from audio_vaegan.models.controls import Control
-from audio_vaegan.sound_model import Clip, Sound
+from audio_vaegan.sound_model.address import parse_address
 
-from .desk import PITCH_STEP, Desk, Opened, plainly
+from .desk import SEEDS, Desk, Opened, number, plainly, seed_of
 from .pictures import bars, side_by_side, spectrogram
+from .sliders import ends_of, push, slider, standing, step_of
 
 EXAMPLES = 4
 ANY = ""  # no class is asked for
+MOST_TRUNCATION = 1.5
 REMEMBER = """(address) => {
     const url = new URL(window.location);
     url.searchParams.set("sound", address);
@@ -53,7 +52,7 @@ def tab(desk: Desk) -> Player:
                         1, label="Seed", info="the same seed is the same sound", precision=0, minimum=0, min_width=120
                     )
                     truncation = gr.Slider(
-                        0, 1.5, 1.0, step=0.05, label="Truncation", info="less: safer, plainer", buttons=[],
+                        0, MOST_TRUNCATION, 1.0, step=0.05, label="Truncation", info="less: safer, plainer", buttons=[],
                         elem_classes="control",
                     )  # fmt: skip
                 kinds = [
@@ -81,11 +80,11 @@ def tab(desk: Desk) -> Player:
             )
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            sliders = [_slider(desk, c) for c in numbers]
-            pushes = [_push(d) for d in labelled]
+            sliders = [slider(desk, c) for c in numbers]
+            pushes = [push(d) for d in labelled]
             if found:
                 with gr.Accordion(f"Discovered directions ({len(found)})", open=False):
-                    pushes += [_push(d) for d in found]
+                    pushes += [push(d) for d in found]
             closed = gr.Checkbox(
                 False, label="Closed loop", info="measure what came of it, and correct it: truer, and slower"
             )
@@ -101,26 +100,36 @@ def tab(desk: Desk) -> Player:
                 origin = gr.Textbox(label="Before", buttons=["copy"], lines=2, interactive=True, elem_id="origin")
                 back = gr.Button("Open the address under “Before”", size="sm")
 
-    def show(opened: Opened, notes: str = "") -> list[Any]:
+    def show(opened: Opened, notes: Iterable[str] = ()) -> list[Any]:
         """A sound that was opened: sliders at its values, both players on it."""
         file = desk.wav(opened.clip, opened.sound, opened.address, "sound")
-        values = [_standing(c, opened.sound) for c in numbers]
+        values = [standing(c, opened.sound) for c in numbers]
         updates = [
             gr.update(value=v if v is not None else ends_of(c)[0], interactive=v is not None)
             for v, c in zip(values, numbers, strict=True)
         ]
         rows = {n: float(v[0]) for n, v in opened.measured.items()}
-        stand = "  \n".join(filter(None, [notes, _written(desk)]))
-        figure = _picture(desk, opened, opened.clip, opened.sound, None)
+        stand = _stand(desk, [*notes, *opened.notes])
+        figure = _picture(desk, opened, opened, None)
         stay = bars(model.controls, rows, {}, rows, False)
         return [opened.address, *updates, *[0.0] * len(moves), file, file, figure, stay, stand, opened.address]
 
     shown = [origin, *sliders, *pushes, heard, changed, picture, table, status, result]
+    drawn = [seed, truncation, *kinds]
+
+    def back_to(text: str) -> list[Any]:
+        """The sound at an address, and what it was drawn with where the address says it."""
+        opened = desk.open(text)
+        address = parse_address(opened.address, model.controls)
+        if address.z is not None or address.seed >= SEEDS:
+            return [*show(opened), *[gr.skip()] * len(drawn)]
+        asked = [address.controls.get(c.name, ANY) for c in classes]
+        return [*show(opened), address.seed, min(address.truncation, MOST_TRUNCATION), *asked]
 
     def sample(seed: float, truncation: float, *chosen: str) -> list[Any]:
         try:
             asked = {c.name: k for c, k in zip(classes, chosen, strict=True) if k != ANY}
-            return show(desk.open(desk.drawn(_whole(seed), truncation, asked)))
+            return show(desk.open(desk.drawn(seed_of(seed), number(truncation, "truncation"), asked)))
         except UserError as e:
             raise plainly(e) from None
 
@@ -129,13 +138,13 @@ def tab(desk: Desk) -> Player:
             raise gr.Error("Give a sound first: upload a file or record one.", print_exception=False)
         try:
             sound, notes = desk.upload(path)
-            return show(desk.open(desk.address(sound)), "  \n".join(notes))
+            return show(desk.open(desk.address(sound)), notes)
         except UserError as e:
             raise plainly(e) from None
 
     def open_address(address: str) -> list[Any]:
         try:
-            return show(desk.open(address))
+            return back_to(address)
         except UserError as e:
             raise plainly(e) from None
 
@@ -147,34 +156,25 @@ def tab(desk: Desk) -> Player:
             raise plainly(e) from None
 
     def change(opened: Opened, values: tuple[Any, ...], pushed: tuple[Any, ...], closed: bool) -> list[Any]:
-        to = {}
+        to: dict[str, float | str] = {}
         for control, value in zip(numbers, values, strict=True):
-            standing = _standing(control, opened.sound)
-            if value is None or not math.isfinite(value):
-                raise UserError(f"{control.name} must be a number")
-            if standing is not None and abs(value - standing) > step_of(control) / 2:
-                to[control.name] = float(value)
-        go_along = {d.name: float(v) for d, v in zip(moves, pushed, strict=True) if v}
-        if not all(map(math.isfinite, go_along.values())):
-            raise UserError("directions move by numbers")
-        lowest = too_dark(model, opened.sound, {}, to) if to else None
-        status = _written(desk)
-        if lowest is not None:
-            to["brightness"], status = lowest, f"{raised(lowest)}  \n{status}"
-        made = model.edit(opened.sound, set=to, move=go_along, closed_loop=closed)
-        whole = made.sound(opened.sound.samples)
-        address = desk.address(whole) if to or go_along else opened.address
-        file = desk.wav(made, whole, address, "changed")
-        was, got = ({n: float(v[0]) for n, v in m.items()} for m in (opened.measured, made.achieved))
-        asked = to.get("pitch")
-        figure = _picture(desk, opened, made, whole, asked)
-        return [file, figure, bars(model.controls, was, to, got, bool(to or go_along)), status, address]
+            now, value = standing(control, opened.sound), number(value, control.name)
+            if now is not None and abs(value - now) > step_of(control) / 2:
+                to[control.name] = value
+        go_along = {d.name: number(v, d.name) for d, v in zip(moves, pushed, strict=True) if v}
+        made, asked = desk.change(opened, to, go_along, closed)
+        was, got = ({n: float(v[0]) for n, v in one.measured.items()} for one in (opened, made))
+        wanted = {n: v for n, v in asked.items() if not isinstance(v, str)}
+        figure = _picture(desk, opened, made, wanted.get("pitch"))
+        table = bars(model.controls, was, wanted, got, bool(asked or go_along))
+        file = desk.wav(made.clip, made.sound, made.address, "changed")
+        return [file, figure, table, _stand(desk, made.notes), made.address]
 
     heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "minimal"}
     light: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     draw: dict[str, Any] = {"fn": sample, "inputs": [seed, truncation, *kinds], "outputs": shown, **heavy}
     remember: dict[str, Any] = {"fn": None, "inputs": [result], "js": REMEMBER, **light}
-    fresh.click(**draw, api_name="sample").then(**remember)
+    fresh.click(**draw, api_visibility="private").then(**remember)
     for button, step in ((before, -1), (after, 1)):
         button.click(lambda s, step=step: max(0, int(s or 0) + step), seed, seed, **light).then(
             **draw, api_visibility="private"
@@ -184,32 +184,32 @@ def tab(desk: Desk) -> Player:
     truncation.release(**draw, api_visibility="private", trigger_mode="always_last").then(**remember)
     if own is not None:
         act: dict[str, Any] = {"fn": upload, "inputs": [own], "outputs": shown, **heavy}
-        use.click(**act, api_name="upload").then(**remember)
+        use.click(**act, api_visibility="private").then(**remember)
         for event in (own.upload, own.stop_recording):
             event(**act, api_visibility="private").then(**remember)
-    back.click(open_address, [origin], shown, api_name="open", **heavy).then(**remember)
-    reset.click(open_address, [origin], shown, api_visibility="private", **heavy).then(**remember)
+    for button in (back, reset):
+        button.click(open_address, [origin], [*shown, *drawn], api_visibility="private", **heavy).then(**remember)
     outputs = [changed, picture, table, status, result]
     make: dict[str, Any] = {
         "fn": edit, "inputs": [origin, *sliders, *pushes, closed], "outputs": outputs, **heavy,
         "trigger_mode": "always_last",
     }  # fmt: skip
-    go.click(**make, api_name="edit").then(**remember)
-    for slider in (*sliders, *pushes):
-        slider.release(**make, api_visibility="private").then(**remember)
+    go.click(**make, api_visibility="private").then(**remember)
+    for one in (*sliders, *pushes):
+        one.release(**make, api_visibility="private").then(**remember)
 
     def first(request: gr.Request) -> list[Any]:
         """The sound that the page's address names, else the first of seed 1."""
         asked = str(request.query_params.get("sound", "")) if request else ""
         try:
             if asked:
-                return show(desk.open(asked))
+                return back_to(asked)
         except UserError as e:
-            gr.Warning(f"The link's sound cannot be opened: {e}")
-        return show(desk.open(desk.drawn(1, 1.0, {})))
+            gr.Warning(str(e), title="The sound of this link")
+        return back_to(desk.drawn(1, 1.0, {}))
 
     def load(page: gr.Blocks) -> None:
-        page.load(first, None, shown, api_visibility="private", **heavy)
+        page.load(first, None, [*shown, *drawn], api_visibility="private", **heavy)
 
     return Player(result, load)
 
@@ -219,95 +219,22 @@ def _examples() -> list[str]:
     return [str(f) for f in files[:: max(1, len(files) // EXAMPLES)][:EXAMPLES]]
 
 
-def _whole(seed: Any) -> int:
-    if seed is None or not math.isfinite(seed) or not 0 <= seed < 2**53:
-        raise UserError("Seed must be a whole number, 0 or more")
-    return int(seed)
+def _stand(desk: Desk, notes: Iterable[str]) -> str:
+    """The line under the pictures: what should be known of a sound, and what made it."""
+    made = f"<small>AI-generated · model {desk.model.hash[:12]} · vocoder {desk.model.vocoder_title}</small>"
+    return "  \n".join([*notes, made])
 
 
-def step_of(control: Control) -> float:
-    """Of a slider: a hundredth to a thousandth of the range, round."""
-    if control.name == "pitch":
-        return PITCH_STEP
-    return float(10 ** math.floor(math.log10((control.high - control.low) / 100)))
-
-
-def ends_of(control: Control) -> tuple[float, float]:
-    """Round ends of a slider within the control's range."""
-    step = step_of(control)
-    digits = max(0, -round(math.log10(step)))
-    return round(math.ceil(control.low / step - 1e-6) * step, digits), round(
-        math.floor(control.high / step + 1e-6) * step, digits
-    )
-
-
-def _standing(control: Control, sound: Sound) -> float | None:
-    """Where a slider stands for a sound: at its value, within the range, round; None where it is undefined."""
-    value = float(sound.controls[control.name][0])
-    low, high = ends_of(control)
-    return None if math.isnan(value) else _round(control, min(max(value, low), high))
-
-
-def _round(control: Control, value: float) -> float:
-    step = step_of(control)
-    return round(round(value / step) * step, max(0, -round(math.log10(step))))
-
-
-def _slider(desk: Desk, control: Control) -> gr.Slider:
-    """A slider in the control's unit, with its range, and what was measured of its error and leakage."""
-    fitted = desk.model.fitted.controls.get(control.name)
-    low, high = ends_of(control)
-    info = f"{low:g} … {high:g}"
-    if fitted is not None and fitted.p50 is not None and fitted.p95 is not None:
-        scale, unit = (100, " cents") if control.name == "pitch" else (1, "")
-        info += f" · error: half within {_short(scale * fitted.p50)}, 95 % within {_short(scale * fitted.p95)}{unit}"
-        leaks = {n: v for n, v in fitted.leakage.items() if v is not None}
-        if leaks:
-            worst = max(leaks, key=lambda n: leaks[n])
-            per = "an octave" if control.name == "pitch" else "a deviation"
-            info += f" · leaks most into {worst.replace('_', ' ')}: {leaks[worst]:.2g} deviations {per}"
-    unit = "MIDI semitones" if control.name == "pitch" else control.unit
-    return gr.Slider(
-        low, high, _round(control, (low + high) / 2), step=step_of(control), buttons=[],
-        label=f"{control.name.replace('_', ' ').capitalize()}, {unit}", info=info,
-        elem_id=f"control-{control.name}", elem_classes="control",
-    )  # fmt: skip
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
-
-
-def _push(direction: Direction) -> gr.Slider:
-    """A slider that moves a sound along a direction which was fitted after training."""
-    most = direction.high - direction.low
-    if direction.method == "pca":
-        info = f"in standard deviations; {100 * direction.score:.0f} % of the variance of the timbres"
-    else:
-        score = f"{'AUC' if direction.binary else 'r'} {direction.score:.2f}"
-        info = f"{direction.method}, from {direction.count} sounds; readable with {score} on sounds not fitted"
-    return gr.Slider(
-        -most, most, 0.0, step=most / 100, label=direction.name, info=info, buttons=[], elem_classes="control"
-    )
-
-
-def _written(desk: Desk) -> str:
-    return f"<small>AI-generated · model {desk.model.hash[:12]} · vocoder {desk.model.vocoder_title}</small>"
-
-
-def _picture(desk: Desk, opened: Opened, clip: Clip, sound: Sound, asked: float | None) -> str:
+def _picture(desk: Desk, opened: Opened, made: Opened, asked: float | None) -> str:
     """Both spectrograms with their pitch tracks, on one scale."""
     config, rate = desk.model.recipe.mel, desk.model.sample_rate
-    seconds = clip.mel.shape[-1] * config.hop_length / rate
+    seconds = made.clip.mel.shape[-1] * config.hop_length / rate
     scale = 20 / math.log(10) if config.log == "ln" else 20.0
-    top = scale * float(torch.maximum(opened.clip.mel.max(), clip.mel.max()))
+    top = scale * float(torch.maximum(opened.clip.mel.max(), made.clip.mel.max()))
     figures = []
-    for name, one, samples, line in (
-        ("before", opened.clip, opened.sound.samples, None),
-        ("after", clip, sound.samples, asked),
-    ):
-        audio = one.audio[0, : int(samples[0])]
+    for name, one, line in (("before", opened, None), ("after", made, asked)):
+        audio = one.clip.audio[0, : int(one.sound.samples[0])]
         times, midi = pitch_track(audio, rate)
         track = (times.numpy(), midi.numpy())
-        figures.append(spectrogram(name, one.mel[0].numpy(), config, seconds, track, line, top))
+        figures.append(spectrogram(name, one.clip.mel[0].numpy(), config, seconds, track, line, top))
     return side_by_side(*figures)

@@ -1,4 +1,6 @@
 import io
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import soundfile
 import torch
 from conftest import RATE, tone
 
-from audio_vaegan.audio import BadAudio, encode_wav, read, to_pcm16, write
+from audio_vaegan.audio import BadAudio, decode, encode_wav, read, to_pcm16, write
 from audio_vaegan.descriptors import yin
 
 
@@ -105,3 +107,38 @@ def test_a_file_that_is_too_long_is_refused_before_it_fills_memory(tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(RATE * 3), RATE)
     with pytest.raises(BadAudio, match="longer than 2 s"):
         read(tmp_path / "long.wav", max_seconds=2)
+
+
+def test_an_interrupt_while_bytes_are_decoded_is_never_swallowed(monkeypatch):
+    whole = encode_wav(tone(60, 2.0), RATE, kind="FLAC")
+
+    class Pressed(io.BytesIO):
+        reads, at = 0, 0
+
+        def readinto(self, buffer):
+            Pressed.reads += 1
+            if Pressed.reads == Pressed.at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().readinto(buffer)
+
+    monkeypatch.setattr("audio_vaegan.audio.io.BytesIO", Pressed)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert len(decode(whole)) == 2 * RATE
+        for at in range(1, Pressed.reads + 1):
+            Pressed.reads, Pressed.at = 0, at
+            with pytest.raises(KeyboardInterrupt):
+                decode(whole)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
+def test_what_a_recorder_that_crashed_has_left_is_read(tmp_path, kind):
+    path, x = tmp_path / "a.wav", tone(60)
+    soundfile.write(path, x, RATE, format=kind, subtype="PCM_24")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = data[4:8] = bytes(4)
+    path.write_bytes(data)
+    np.testing.assert_allclose(read(path)[0], x, atol=1e-6)

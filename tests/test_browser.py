@@ -94,8 +94,9 @@ def test_seven_semitones_up_are_seven_semitones_up(window):
     assert rose == pytest.approx(stands - own, abs=max(0.5, model.fitted.controls["pitch"].p95))
     print(f"{seconds:.3f} s from the slider's release to the sound")  # docs/page.md has it for two free cores
     row = window.locator("#bars tr.req").inner_text()
-    assert "asked" in row and "off by" in row
-    assert window.locator("#mels .asked").count() == 1
+    assert "asked" in row and "off by" in row and "leaked" in window.locator("#bars").inner_text()
+    assert window.locator("#mels .asked").count() == 1 and window.locator("#mels svg").count() == 2
+    assert "AI-generated" in window.locator("#status").inner_text()
     window.get_by_role("button", name="Reset").click()
     window.wait_for_function("document.querySelectorAll('#bars tr.req').length === 0")
     assert float(window.locator("#control-pitch input[type=number]").input_value()) == own
@@ -110,7 +111,28 @@ def test_a_link_opens_the_same_sound(page_of, window):
     assert first.shape != second.shape or np.abs(first - second).max() > 1e-3
     other = page_of(WIDE, window.evaluate("location.search"))
     assert np.array_equal(heard(other, "after"), second)
+    assert other.get_by_label("Seed", exact=True).input_value() == "2"
     other.context.close()
+
+
+def test_an_address_brings_what_it_was_drawn_with_and_what_is_too_loud_is_turned_down(window):
+    seed, cut = (window.get_by_label(name, exact=True) for name in ("Seed", "number input for Truncation"))
+    window.get_by_text("Address of this sound").click()
+    origin, opening = window.locator("#origin textarea"), window.get_by_role("button", name="Open the address")
+    drawn = origin.input_value()
+    origin.fill(drawn.replace("seed=1,", "seed=13,").replace("truncation=1,", "truncation=0.5,"))
+    opening.click()
+    window.wait_for_function("location.search.includes('seed%3D13%2C')")
+    assert (seed.input_value(), cut.input_value()) == ("13", "0.5")
+    drag(window, "loudness", SoundModel.from_pretrained("notes16k").controls["loudness"].high)
+    window.wait_for_function("document.querySelector('#status').innerText.includes('turned down by')")
+    origin.fill(window.locator("#address textarea").input_value())
+    opening.click()
+    window.wait_for_function("document.querySelectorAll('#bars tr.req').length === 0")
+    assert (seed.input_value(), cut.input_value()) == ("13", "0.5")  # a latent says nothing of them
+    origin.fill("junk")
+    opening.click()
+    window.get_by_text("This is no address of a sound, which begins with model=: 'junk'").wait_for()
 
 
 def test_morph_map_keyboard_and_data_set_by_hand(window):
@@ -124,6 +146,17 @@ def test_morph_map_keyboard_and_data_set_by_hand(window):
         window.keyboard.press("ArrowLeft")
     window.keyboard.press("Enter")
     window.wait_for_function(f"before => ({PLAYED})('map-sound') !== before", arg=before)
+    before = window.evaluate(PLAYED, "map-sound")
+    window.get_by_label("Each at its own pitch").check()
+    window.wait_for_function(f"before => ({PLAYED})('map-sound') !== before", arg=before)
+    window.locator("#between input[type=range]").press("ArrowRight")
+    window.get_by_role("button", name="Hear this place").click()
+    window.wait_for_selector("#place a[href]")
+    window.get_by_text("at 0.51").wait_for()
+    assert window.locator(".mel:visible").last.bounding_box()["width"] <= 560
+    before = window.evaluate(PLAYED, "place")
+    window.get_by_role("button", name="B: the sound on Play").click()
+    window.wait_for_function(f"before => ({PLAYED})('place') !== before", arg=before)
     window.get_by_role("button", name="Make the whole way").click()
     window.wait_for_selector("#sweep a[href]")
     assert len(heard(window, "sweep")) > 5 * RATE
@@ -136,6 +169,12 @@ def test_morph_map_keyboard_and_data_set_by_hand(window):
     window.wait_for_function("document.querySelector('.key.down')?.dataset.key % 12 === 4")
     window.keyboard.up("d")
     window.wait_for_function("!document.querySelector('.key.down')")
+    for key, end in (("Space", window.keyboard.up), ("Enter", lambda key: window.keyboard.press("Tab"))):
+        window.locator(".piano .key").nth(3).focus()
+        window.keyboard.down(key)
+        window.wait_for_function("document.querySelectorAll('.key')[3].classList.contains('down')")
+        end(key)  # let go, or the focus goes on
+        window.wait_for_function("!document.querySelector('.key.down')")
     with window.expect_download() as download:
         window.get_by_role("button", name="Download for samplers").click()
     assert "instrument.sfz" in zipfile.ZipFile(download.value.path()).namelist()
@@ -151,11 +190,20 @@ def test_morph_map_keyboard_and_data_set_by_hand(window):
     assert "dataset.json" in zipfile.ZipFile(download.value.path()).namelist()
     window.get_by_role("tab", name="About").click()
     assert window.get_by_text("Controls, as measured").is_visible()
+    assert window.get_by_text("library_name").count() == 0  # a hub's part of the card
+    window.set_viewport_size({"width": 1400, "height": 1000})
+    box = window.locator("#title").bounding_box()
+    assert box["x"] == pytest.approx(1400 - box["x"] - box["width"], abs=20)
 
 
 def test_it_fits_a_phone_and_every_control_has_a_name(page_of):
     page = page_of(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.locator(".overflow-menu > button").first.click()
+    page.get_by_role("button", name="About").first.click()
+    page.get_by_text("Controls, as measured").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.get_by_role("tab", name="Play").click()
     unnamed = page.evaluate(
         """() => [...document.querySelectorAll("main input, main textarea, main button, main select")]
         .filter(e => e.offsetParent && e.type !== "file")
@@ -180,26 +228,19 @@ def crowd(model, seconds, clients=10):
     """Clients at once, each with sounds and pitches of its own: what they got wrong, how often they asked, and the
     memory of the server at the start and the end, in bytes."""
     with served(model) as (address, pid):
-        whole = SoundModel.from_pretrained(model)
-        numbers = [c for c in whole.controls.values() if not c.classes]
-        pitch = [c.name for c in numbers].index("pitch")
-        faults, asked, process = [], [0] * clients, psutil.Process(pid)
-        connect(address).predict(1, 1.0, api_name="/sample")
+        faults, asked, own, process = [], [0] * clients, {}, psutil.Process(pid)
+        connect(address).predict(seed=1, api_name="/sample")
         start, end = process.memory_info().rss, time.monotonic() + seconds
 
         def play(k):
             try:
                 client = connect(address)
                 while time.monotonic() < end:
-                    out = client.predict(100 + k, 1.0, api_name="/sample")
-                    values = [v["value"] if isinstance(v, dict) else v for v in out[1 : 1 + len(numbers)]]
-                    target = 55.0 + k
-                    values[pitch] = target
-                    moves = [0.0] * len(whole.directions)
-                    file, _, table, *_ = client.predict(out[0], *values, *moves, False, api_name="/edit")
+                    drawn = client.predict(seed=100 + k, api_name="/sample")[1]
+                    file, made, measured, _ = client.predict(address=drawn, pitch=55.0 + k, api_name="/edit")
                     asked[k] += 2
-                    if f"asked {target:.2f}" not in table:
-                        faults.append((k, table))
+                    if made != own.setdefault(k, made) or not abs(measured["pitch"] - 55 - k) < 0.5:
+                        faults.append((k, made, measured))
                     if not soundfile.info(file).frames:
                         faults.append((k, "empty"))
             except Exception as e:
@@ -210,6 +251,7 @@ def crowd(model, seconds, clients=10):
             t.start()
         for t in threads:
             t.join()
+        assert faults or len(set(own.values())) == clients  # each has sounds of its own
         return faults, sum(asked), start, process.memory_info().rss
 
 

@@ -161,6 +161,36 @@ def test_a_histogram_keeps_what_lies_outside_and_its_ends():
     assert (histogram.quantile(0), histogram.quantile(1)) == (-3.0, 12.5)
 
 
+def test_what_was_asked_first_is_what_counts_as_asked(rows):
+    """Thirty sounds were asked for in C2 and given up; they are delivered in C6, under another request."""
+    moved = [row | {"pitch_requested": 84.0, "pitch_achieved": 84.1} for row in rows[:30]]
+    tally = Tally(CONTROLS)
+    for row in moved:
+        tally.add(row, {"pitch_requested": 36.5})
+    for row in rows[30:40]:
+        tally.add(row, {})
+    told = tally.to_json()
+    asked = [row["pitch_requested"] for row in rows[30:40]]
+    assert told["requested_anew"] == 30 and told["controls"]["pitch"]["requested"] == 40
+    assert told["octaves"]["C2"]["asked"] == 30 + sum(octave(p) == 2 for p in asked)
+    assert told["octaves"]["C6"] == {"asked": sum(octave(p) == 6 for p in asked), "delivered": pytest.approx(30, abs=2)}
+    assert told["controls"]["pitch"]["asked_histogram"]["counts"][0] >= 30
+    assert told["controls"]["pitch"]["error"]["max"] < 2  # of what it was delivered under
+    text = card(FACTS, tally, DATA_FILES, LOAD)
+    assert "every attempt at the first having failed: 30 (" in text and "| octave | asked first | delivered |" in text
+
+
+def test_the_card_says_what_it_was_made_by_and_from():
+    tally = tallied([{"split": "train"}])
+    text = card(replace(FACTS, vocoder_asked="griffin lim"), tally, [], LOAD)
+    assert "notes16k SPEC.yaml --out DS --vocoder 'griffin lim'\n" in text and "synth_lead" not in text
+    assert "2,900 sounds of 1.024 s, mono" in text and "variations" not in text.split("## Load")[0]
+    text = card(replace(FACTS, layout="nsynth", shortest=0.4, sources=7, cut=2), tally, [], LOAD)
+    assert "2,900 sounds of 0.4 to 1.024 s, mono" in text and "--vocoder" not in text
+    assert "variations of 7 sound files" in text and "only the beginning was varied: 2." in text
+    assert "it is 9, `synth_lead`, then" in text.split("## What each row says")[1].split("##")[0]
+
+
 def front(text):
     """The front matter as the hub finds it."""
     return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, flags=re.S)[1])

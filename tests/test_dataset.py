@@ -23,10 +23,11 @@ from audio_vaegan.cli import main
 from audio_vaegan.data.duplicates import COARSE
 from audio_vaegan.data.pool import share_out
 from audio_vaegan.dataset.estimate import estimate
-from audio_vaegan.dataset.make import Maker, Turn
-from audio_vaegan.dataset.plan import Plan
+from audio_vaegan.dataset.make import Made, Maker, Turn
+from audio_vaegan.dataset.plan import Plan, in_turn
 from audio_vaegan.dataset.spec import load_spec
 from audio_vaegan.dataset.work import make_dataset
+from audio_vaegan.descriptors import measure
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import kind_of, printable
 from audio_vaegan.sound_model import SoundModel
@@ -222,16 +223,41 @@ def test_grids_and_lists_are_worked_through_evenly(model, spec):
     assert len(pairs) == 15 and set(pairs.values()) == {4}
 
 
+def test_every_list_is_covered_whatever_the_count_and_every_combination_once():
+    for lengths in [(3,), (4, 6), (6, 4, 3), (2, 2, 2), (6, 10, 15), (5, 1, 7), (3, 0, 9), (8, 4, 2, 6)]:
+        own = [n for n in lengths if n]
+        total = int(np.prod(own))
+        taken = [tuple(in_turn(place, lengths)) for place in range(2 * total)]
+        assert len(set(taken[:total])) == total and taken[total:] == taken[:total]
+        for k, n in enumerate(own):
+            for count in range(1, total + 1):
+                times = Counter(t[k] for t in taken[:count])
+                assert max(times.values()) - min(times[v] for v in range(n)) <= 1
+
+
+def test_a_count_below_the_product_of_the_lists_asks_for_every_value_of_each(make_task, model, spec):
+    text = "count: 49\ncontrols: {pitch: {grid: [36, 84]}, brightness: {grid: [0, 30]}}"
+    asked = Plan(load_spec(spec(text)), model).asked(range(49))
+    assert len({a["pitch"] for a in asked}) == 49 and len({a["brightness"] for a in asked}) == 31
+    classed = SoundModel(make_task("--model.class_label", "instrument_str").bundle(1))
+    names = classed.controls["instrument_str"].classes[:2]
+    text = f"count: 8\nclass: [{', '.join(names)}]\ncontrols: {{pitch: {{grid: [61, 68]}}}}"
+    asked = Plan(load_spec(spec(text)), classed).asked(range(8))
+    assert Counter(a["instrument_str"] for a in asked) == dict.fromkeys(names, 4)
+
+
 def test_splits_are_about_as_large_as_asked_and_hold_a_sources_variations_together(model, spec, tmp_path):
     plan = Plan(load_spec(spec("count: 4000\nsplits: {train: 0.8, test: 0.2}")), model)
     assert Counter(plan.split(i) for i in range(4000))["test"] == pytest.approx(800, abs=80)
     (tmp_path / "in").mkdir()
     for k in range(12):
-        write_recording(tmp_path / "in" / f"{k}.wav", tone(60, 0.3), RATE)
+        audio = tone(60 + k // 2, 0.3)  # each in two formats
+        write_recording(tmp_path / "in" / f"{k:02d}.{'flac' if k % 2 else 'wav'}", audio, RATE)
     text = "augment: {folder: in, factor: 4}\nsplits: {train: 0.5, test: 0.5}"
     plan = Plan(load_spec(spec(text)), model)
     groups = [{plan.split(4 * k + i) for i in range(4)} for k in range(12)]
     assert all(len(g) == 1 for g in groups) and len(set().union(*groups)) == 2
+    assert groups[::2] == groups[1::2]
 
 
 @pytest.mark.parametrize(
@@ -269,6 +295,44 @@ def test_a_mistake_in_a_spec_is_one_line(model, spec, text, words):
 def test_a_dry_run_says_what_would_be(spec):
     said = estimate(Path("notes16k"), spec(SMALL), processes=2)
     assert "20 sounds" in said and "MB" in said and "pitch grid" in said
+
+
+def test_a_dry_run_tries_sounds_of_every_group(spec, monkeypatch):
+    """A group in forty cannot be made: it is one of those tried, is said to be so, and counts by its size."""
+    group = "  - {count: 4, controls: {pitch: {uniform: [60, 72]}}}\n"
+    hard = "  - {count: 400, controls: {pitch: 90, brightness: -20}}\n"
+    easy = estimate(Path("notes16k"), spec("attempts: 2\ngroups:\n" + 2 * group))
+    said = estimate(Path("notes16k"), spec("attempts: 2\ngroups:\n" + group + hard))
+    assert "4 of 4 tried came right" in easy and "0 of 64 tried came right" in said and "of 68 tried now" in said
+    tried = []
+    monkeypatch.setattr(Maker, "make", lambda self, block, show: tried.append(block) or show(1) or Made())
+    said = estimate(Path("notes16k"), spec("groups:\n" + 40 * group))
+    assert len(tried) == 16 and {len(b.slots) for b in tried} == {4} and said.count("none tried") == 24
+    assert [b.group for b in tried] == [s // 4 for b in tried for s in b.slots[:1]] and tried[-1].group == 39
+
+
+def test_what_is_drawn_anew_is_told(tmp_path, spec, monkeypatch):
+    """No sound below 60 is let through: those asked so low come in another turn, asked for something else."""
+    faults = Maker._faults
+
+    def low(self, asked, heard, copy):
+        return ["low"] if asked["pitch"] < 60 else faults(self, asked, heard, copy)
+
+    monkeypatch.setattr(Maker, "_faults", low)
+    path = spec(
+        "name: it's\ncount: 20\ncontrols: {pitch: {uniform: [48, 72]}}\nattempts: 2\nsplits: {none: 1e-9, all: 1}"
+    )
+    make_dataset(Path("notes16k"), path, tmp_path / "ds", vocoder="griffin-lim", say=lambda line: None)
+    told = json.loads((tmp_path / "ds" / "dataset.json").read_text())["measured"]
+    plan = Plan(load_spec(path), SoundModel.from_pretrained("notes16k"))
+    first = [a["pitch"] for a in plan.asked(range(20))]
+    anew = [r for r, _ in rows_of(tmp_path / "ds") if r["pitch_requested"] != first[int(r["id"])]]
+    assert told["requested_anew"] == len(anew) >= sum(p < 60 for p in first) - told["missing"] > 3
+    counts = np.array(told["controls"]["pitch"]["asked_histogram"]["counts"])
+    edges = np.linspace(plan.model.controls["pitch"].low, plan.model.controls["pitch"].high, 41)
+    assert counts.tolist() == np.histogram(first, edges)[0].tolist()
+    card = (tmp_path / "ds" / "README.md").read_text()
+    assert "load_dataset('DS')" in card and "SPEC.yaml --out DS --vocoder griffin-lim" in card
 
 
 # -- what is refused
@@ -377,6 +441,13 @@ def test_variations_keep_pitch_and_length_of_their_source_and_name_it(tmp_path, 
         assert np.array_equal(np.rint(clip.audio[0].numpy() * 32768).astype(np.int16), wanted)
     rejected = [json.loads(line) for line in (tmp_path / "ds" / "rejected.jsonl").read_text().splitlines()]
     assert any(r["source"] == "bad.wav" and r["reasons"] == ["unreadable"] for r in rejected)
+    card = (tmp_path / "ds" / "README.md").read_text()
+    assert f"{len(rows)} sounds of 0.6 to 0.7 s, mono" in card and "3 sound files" in card and "was varied: 1." in card
+    assert "0.6 to 0.7 s" in json.loads((tmp_path / "ds" / "croissant.json").read_text())["description"]
+    assert make(spec(text), tmp_path / "ds", say=said.append) == 0 and "there already" in said[-1]
+    write_recording(source / "n0.wav", tone(57, 0.6), RATE)  # as many bytes
+    with pytest.raises(UserError, match="holds a data set of other sounds in augment's folder; add --overwrite"):
+        make(spec(text), tmp_path / "ds")
 
 
 def test_other_rates_and_layouts_come_out_whole(tmp_path, spec):
@@ -389,6 +460,24 @@ def test_other_rates_and_layouts_come_out_whole(tmp_path, spec):
         hertz = parselmouth.Sound(audio, rate).to_pitch_ac(pitch_floor=75, pitch_ceiling=800)
         found = hertz.selected_array["frequency"]
         assert 69 + 12 * np.log2(np.median(found[found > 0]) / 440) == pytest.approx(row["pitch_requested"], abs=0.5)
+
+
+def test_the_loudness_is_that_of_what_is_written(tmp_path, spec, model):
+    """At 8 kHz these sounds lose half their energy, by the spec's rate and cut; the files are measured."""
+    text = "count: 8\ncontrols: {pitch: {uniform: [60, 84]}, brightness: {uniform: [30, 38]}}\nloudness: -23\n"
+    make(spec(text + "sample_rate: 8000\nseconds: 0.6\ntolerance: {brightness: 40}\n"), tmp_path / "ds")
+    rows = rows_of(tmp_path / "ds")
+    for row, place in rows:
+        audio, rate = soundfile.read(place / row["file_name"], dtype="float32")
+        level = measure(torch.from_numpy(audio)[None], rate)["loudness"][0]
+        assert row["loudness_lufs"] == pytest.approx(-23, abs=0.2) and level == pytest.approx(-23, abs=0.2)
+        again = model.recall(row["address"]).audio[0].numpy()
+        assert np.array_equal(np.rint(again * 32768), np.rint(audio * 32768))
+    maker = Maker(Plan(load_spec(spec(text)), model))
+    heard = {"peak": -6.0, "effective_duration": 0.4, "loudness": -23.4}
+    assert not maker._faults({}, heard, False)
+    assert maker._faults({}, heard | {"loudness": -23.6}, False) == ["loudness"]
+    assert maker._faults({}, heard | {"loudness": float("nan")}, False) == ["loudness"]
 
 
 # -- addresses

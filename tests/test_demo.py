@@ -16,6 +16,7 @@ from pages import connect, served
 
 from audio_vaegan.audio import read
 from audio_vaegan.descriptors import measure, pyin
+from audio_vaegan.evaluation.dataset import read_rows
 from audio_vaegan.sound_model import SoundModel
 
 pytest.importorskip("gradio", reason="optional extra `demo`")
@@ -42,66 +43,73 @@ def clip(path):
     return read(Path(path))[0]
 
 
-class Shown:
-    """What `/sample`, `/upload` and `/open` return."""
+class Made:
+    """What an action of Play returns to a script."""
 
-    def __init__(self, model, out):
-        numbers = [c for c in model.controls.values() if not c.classes]
-        moves = len(model.directions)
-        self.address = out[0]
-        self.controls = {
-            c.name: v["value"] if isinstance(v, dict) else v
-            for c, v in zip(numbers, out[1 : 1 + len(numbers)], strict=True)
-        }
-        rest = out[1 + len(numbers) + moves :]
-        self.before, self.after, self.picture, self.table, self.status, self.result = rest
+    def __init__(self, client, action, **given):
+        self.client = client
+        self.file, self.address, self.controls, self.notes = client.predict(**given, api_name=f"/{action}")
 
-    def edit(self, client, model, closed=False, **changes):
-        values = [self.controls[n] + changes.get(n, 0.0) for n in self.controls]
-        return client.predict(self.address, *values, *[0.0] * len(model.directions), closed, api_name="/edit")
+    def edit(self, **changes):
+        return Made(self.client, "edit", address=self.address, **changes)
 
 
-def test_every_action_has_a_name_and_no_other_has(client):
-    assert sorted(client.view_api(return_format="dict")["named_endpoints"]) == sorted(f"/{n}" for n in NAMES)
+def test_every_action_and_its_values_have_names_and_no_other_has(client, model):
+    actions = client.view_api(return_format="dict")["named_endpoints"]
+    assert sorted(actions) == sorted(f"/{n}" for n in NAMES)
+    values = {name: [p["parameter_name"] for p in action["parameters"]] for name, action in actions.items()}
+    assert not [v for given in values.values() for v in given if v.startswith("param")], values
+    assert values["/edit"] == ["address", "closed_loop", "move", *model.controls]
+
+
+def test_the_example_of_the_docs_runs(page, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "page.md").read_text()
+    said, found = text.split("```python\n")[1].split("```")[0], {}
+    soundfile.write(tmp_path / "mine.wav", tone(57, 0.6), RATE)
+    monkeypatch.chdir(tmp_path)
+    exec(said.replace("http://127.0.0.1:7860", page), found)
+    assert found["measured"]["pitch"] == pytest.approx(67, abs=0.5) and soundfile.info(found["file"]).frames
 
 
 def test_a_sound_of_a_seed_is_16_bit_tagged_and_the_same_again(client, model):
-    shown = Shown(model, client.predict(3, 1.0, api_name="/sample"))
-    info = soundfile.info(shown.after)
+    made, same = (Made(client, "sample", seed=3) for _ in range(2))
+    info = soundfile.info(made.file)
     assert info.subtype == "PCM_16" and "AI-generated" in info.extra_info
-    assert shown.picture.count("<svg") == 2 and "AI-generated" in shown.status
-    same = Shown(model, client.predict(3, 1.0, api_name="/sample"))
-    assert np.array_equal(clip(shown.after), clip(same.after))
+    assert np.array_equal(clip(made.file), clip(same.file))
     # and the address is the one of the package: the same sound, up to the rounding of another batch size
-    again = model.recall(shown.address).audio[0].numpy()
-    assert np.abs(again - clip(shown.after)).max() < 1e-3
+    again = model.recall(made.address).audio[0].numpy()
+    assert np.abs(again - clip(made.file)).max() < 1e-3
 
 
 def test_an_edit_is_heard_and_told_and_opens_again_from_its_address(client, model):
-    shown = Shown(model, client.predict(5, 1.0, api_name="/sample"))
-    move = 7.0 if shown.controls["pitch"] + 7 < model.controls["pitch"].high else -7.0
-    file, picture, table, _, address = shown.edit(client, model, pitch=move)
-    rose = 100 * (pyin(clip(file), RATE) - pyin(clip(shown.before), RATE))
+    made = Made(client, "sample", seed=5)
+    move = 7.0 if made.controls["pitch"] + 7 < model.controls["pitch"].high else -7.0
+    edited = made.edit(pitch=made.controls["pitch"] + move)
+    rose = 100 * (pyin(clip(edited.file), RATE) - pyin(clip(made.file), RATE))
     assert rose == pytest.approx(100 * move, abs=50)
-    assert "asked pitch" in picture and "off by" in table and "leaked" in table
-    again = Shown(model, client.predict(address, api_name="/open"))
-    assert np.abs(clip(again.before) - clip(file)).max() < 1e-3
-    assert again.controls["pitch"] == pytest.approx(shown.controls["pitch"] + move, abs=0.02)
+    assert edited.controls["pitch"] == pytest.approx(made.controls["pitch"] + move, abs=0.5)
+    again = Made(client, "open", address=edited.address)
+    assert np.abs(clip(again.file) - clip(edited.file)).max() < 1e-3
+    assert again.controls == pytest.approx(edited.controls, abs=0.02)
+    pushed = made.edit(move={next(iter(model.directions)): 0.5})
+    assert pushed.address != made.address and np.abs(clip(pushed.file) - clip(made.file)).max() > 1e-3
 
 
-def test_an_untouched_edit_is_the_plain_sound_to_the_byte(client, model):
-    shown = Shown(model, client.predict(8, 1.0, api_name="/sample"))
-    file, *_, address = shown.edit(client, model)
-    assert address == shown.address
-    assert np.array_equal(clip(file), clip(shown.before))
+def test_an_untouched_edit_is_the_plain_sound_to_the_byte(client):
+    made = Made(client, "sample", seed=8)
+    same = made.edit(pitch=None)
+    assert (same.address, same.controls, same.notes) == (made.address, made.controls, "")
+    assert np.array_equal(clip(same.file), clip(made.file))
 
 
-def test_a_quiet_sound_stays_quiet(client, model):
-    shown = Shown(model, client.predict(8, 1.0, api_name="/sample"))
+def test_a_quiet_sound_stays_quiet_and_one_too_loud_for_a_file_is_turned_down(client, model):
     low = model.controls["loudness"].low + 4
-    file, *_ = shown.edit(client, model, loudness=low - shown.controls["loudness"])
-    found = measure(torch.from_numpy(clip(file))[None], RATE)
+    found = measure(torch.from_numpy(clip(Made(client, "sample", seed=8).edit(loudness=low).file))[None], RATE)
     assert float(found["loudness"]) == pytest.approx(low, abs=3) and float(found["peak"]) < -20
+    loud = Made(client, "sample", seed=4).edit(loudness=model.controls["loudness"].high)
+    assert np.abs(clip(loud.file)).max() == pytest.approx(10 ** (-1 / 20), abs=1e-3) and "turned down by" in loud.notes
+    assert np.abs(model.recall(loud.address).audio[0].numpy() - clip(loud.file)).max() < 1e-3
+    assert Made(client, "open", address=loud.address).notes == loud.notes
 
 
 def test_your_own_sound_is_taken_as_it_is(client, model, tmp_path):
@@ -109,9 +117,9 @@ def test_your_own_sound_is_taken_as_it_is(client, model, tmp_path):
 
     loud = np.stack([tone(57, 0.6, rate=192_000)] * 8, axis=1)
     soundfile.write(tmp_path / "eight channels at 192 kHz.wav", loud, 192_000)
-    shown = Shown(model, client.predict(handle_file(tmp_path / "eight channels at 192 kHz.wav"), api_name="/upload"))
-    assert shown.controls["pitch"] == pytest.approx(57, abs=0.3)
-    assert len(clip(shown.before)) == pytest.approx(0.6 * RATE, abs=400)
+    made = Made(client, "upload", file=handle_file(tmp_path / "eight channels at 192 kHz.wav"))
+    assert made.controls["pitch"] == pytest.approx(57, abs=0.3)
+    assert len(clip(made.file)) == pytest.approx(0.6 * RATE, abs=400)
 
 
 def hostile(folder):
@@ -146,32 +154,49 @@ def post(page, name, data):
     return urllib.request.urlopen(f"{page}/gradio_api/call/{name}/{event}", timeout=60).read().decode()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 999.0, None])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 999.0, "high", [60]])
 def test_numbers_that_are_none_are_refused_and_the_page_goes_on(page, client, model, value):
-    shown = Shown(model, client.predict(5, 1.0, api_name="/sample"))
-    values = [value, *[*shown.controls.values()][1:], *[0.0] * len(model.directions), False]
+    made = Made(client, "sample", seed=5)
     try:
-        said = post(page, "edit", [shown.address, *values])
+        said = post(page, "edit", [made.address, False, None, value, *[None] * (len(model.controls) - 1)])
     except urllib.error.HTTPError as e:
         assert e.code in (400, 422)
     else:
-        assert "event: error" in said and "Traceback" not in said, said
-    assert len(shown.edit(client, model)) == 5
+        assert "event: error" in said and "pitch" in said and "Traceback" not in said, said
+    assert made.edit().address == made.address
+
+
+def test_a_mistake_of_a_script_comes_back_as_one_sentence(client):
+    address = client.predict(api_name="/sample")[1]
+    for action, given, says in (
+        ("sample", {"seed": None}, "Seed must be a whole number, 0 or more"),
+        ("sample", {"truncation": None}, "truncation must be a number"),
+        ("open", {"address": None}, "This is no address of a sound, which begins with model=: ''"),
+        ("edit", {"address": address, "move": {"glitter": 1}}, "this model has no direction 'glitter'"),
+        ("edit", {"address": address, "move": 3}, "move: give names of directions with numbers"),
+        ("upload", {"file": None}, "Give a sound first: handle_file(path)"),
+        ("upload", {"file": {"path": "/etc/passwd"}}, "Give a sound first: handle_file(path)"),
+        ("dataset", {"controls": {"pitch": 60}}, "controls: give each a range"),
+    ):
+        with pytest.raises(Exception) as caught:
+            client.predict(**given, api_name=f"/{action}")
+        assert str(caught.value).startswith(says), (action, given, caught.value)
 
 
 def test_an_address_of_another_model_is_refused_in_words(client):
     for text, says in (
         ("model=000000000000,vocoder=1", "another|made by model"),
-        ("hello", "rows of a data set"),
+        ("hello", "^This is no address of a sound, which begins with model=: 'hello'$"),
+        ("model=1,seed", "^This address cannot be opened: 'seed' is not one of its key=value parts$"),
     ):
         with pytest.raises(Exception, match=says):
             client.predict(text, api_name="/open")
 
 
 def test_morph_map_and_keyboard(client, model):
-    one, two = (Shown(model, client.predict(s, 1.0, api_name="/sample")) for s in (1, 2))
+    one, two = (Made(client, "sample", seed=s) for s in (1, 2))
     ends = [client.predict(one.address, two.address, share, api_name="/morph")[0] for share in (0.0, 1.0)]
-    assert np.array_equal(clip(ends[0]), clip(one.before)) and np.array_equal(clip(ends[1]), clip(two.before))
+    assert np.array_equal(clip(ends[0]), clip(one.file)) and np.array_equal(clip(ends[1]), clip(two.file))
     sweep, packed = client.predict(one.address, two.address, 5, api_name="/morph_path")
     assert len(clip(sweep)) > 4 * 0.8 * RATE
     names = zipfile.ZipFile(packed["value"] if isinstance(packed, dict) else packed).namelist()
@@ -192,24 +217,21 @@ def test_morph_map_and_keyboard(client, model):
         client.predict(one.address, 72, 60, api_name="/keyboard")
 
 
-def test_a_small_data_set_is_made_measured_and_packed(client, model):
-    controls = [c for c in model.controls.values() if not c.classes and c.name != "loudness"]
-    choices = [v for c in controls for v in (c.name == "pitch", 55.0 if c.name == "pitch" else round(c.low + 1, 1),
-                                             67.0 if c.name == "pitch" else round(c.high - 1, 1))]  # fmt: skip
-    said, packed, table = client.predict(6, 1, -23, *choices, api_name="/dataset")
+def test_a_small_data_set_is_made_measured_and_packed(client, tmp_path):
+    packed, said = client.predict(controls={"pitch": [55, 67]}, count=6, seed=1, api_name="/dataset")
     assert "of 6 sounds delivered" in said
-    assert table["headers"][:3] == ["id", "pitch requested", "pitch achieved"]
-    for _, asked, achieved in table["data"]:
-        assert float(achieved) == pytest.approx(float(asked), abs=0.25)
-    names = zipfile.ZipFile(packed["value"] if isinstance(packed, dict) else packed).namelist()
-    assert {"README.md", "dataset.json", "spec.yaml"} <= set(names)
-    choices[1], choices[2] = 66.0, 56.0
+    zipfile.ZipFile(packed).extractall(tmp_path)
+    assert {"README.md", "dataset.json", "spec.yaml"} <= {f.name for f in tmp_path.iterdir()}
+    for row, _ in read_rows(tmp_path):
+        assert row["pitch_achieved"] == pytest.approx(row["pitch_requested"], abs=0.25)
     with pytest.raises(Exception, match="the lower end first"):
-        client.predict(6, 1, -23, *choices, api_name="/dataset")
+        client.predict(controls={"pitch": [66, 56]}, api_name="/dataset")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", str(Path(__file__).resolve()), "/proc/self/environ"])
 def test_nothing_outside_its_folder_can_be_fetched(page, path):
+    said = post(page, "upload", [{"path": path, "meta": {"_type": "gradio.FileData"}}])
+    assert "event: error" in said and "cannot be used" not in said, said  # it was not even read
     for form in (f"{page}/gradio_api/file={path}", f"{page}/gradio_api/file=/tmp/../{path}", f"{page}/file={path}"):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(form, timeout=10)

@@ -101,6 +101,25 @@ def test_labels_a_semitone_off_score_nothing(tmp_path, judge, tones):
     assert controls["brightness"]["meters"]["judge"]["within_tolerance"]["value"] == 0
 
 
+def test_classes_have_no_judge_and_the_specs_loudness_has_one(tmp_path, judge, tones):
+    """Whose only requests are classes is not judged at all, and said to be so; a loudness of all is heard."""
+    rows = [{"kind_requested": "organ", "kind_achieved": "organ", "loudness_lufs": -20.0} for _ in tones]
+    figures = judge_dataset(make(tmp_path / "a", tones, rows, classes=("organ",)), judge, None)
+    assert figures["judged"] == 0 and figures["controls"] == {} and figures["not_judged"] == ["kind"]
+    text = describe(figures)
+    assert "6 sounds, 0 of them judged" in text and "kind: was asked for, and there is no judge of it" in text
+    level = float(judge_control("loudness", tones[0], RATE))
+    tones = [a * 10 ** ((level - judge_control("loudness", a, RATE)) / 20) for a in tones]
+    tones[5] = 0.9 * tones[5]  # 0.9 dB softer
+    rows = [row | {"loudness_lufs": level} for row in rows]
+    folder = make(tmp_path / "b", tones, rows, spec={"loudness": level}, loudness_tolerance=0.5)
+    figures = judge_dataset(folder, judge, None)
+    found = figures["controls"]["loudness"]["meters"]["judge"]
+    assert figures["judged"] == found["n"] == 6 and figures["not_judged"] == ["kind"]
+    assert found["within_tolerance"]["value"] == found["as_written"]["value"] == pytest.approx(500 / 6)
+    assert "loudness by judge, 6 requests: 83.33" in describe(figures)
+
+
 class FakeJudge:
     """Finds the same pitch everywhere, and none in silence."""
 

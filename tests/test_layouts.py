@@ -316,6 +316,14 @@ def test_croissant_is_valid_and_its_records_are_the_sounds(tmp_path, layout, mon
         assert layout != "parquet" or got["sounds/audio"] == file
 
 
+def test_croissant_says_which_keys_of_nsynth_are_no_labels_and_how_long_sounds_are(tmp_path):
+    for layout in ("nsynth", "parquet"):
+        facts = facts_of(layout, shortest=0.1)
+        about = croissant(layout, write(tmp_path, layout, name=layout), facts)
+        assert any("`synth_lead`, then" in said for said in about["rai:dataLimitations"]) == (layout == "nsynth")
+        assert "7 synthetic sounds of 0.1 to 0.2 s at" in about["description"]
+
+
 def test_croissant_says_unknown_of_what_is_unknown(tmp_path):
     folder = write(tmp_path, "parquet")
     about = croissant("parquet", folder, facts_of("parquet", license=None, trained_on={}, rejected={}, missing={}))

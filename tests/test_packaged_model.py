@@ -124,6 +124,17 @@ def test_every_file_is_made_again_by_its_tag(model, tmp_path):
             assert line["address"] in soundfile.SoundFile(rows.parent / line["file_name"]).comment
 
 
+def test_an_edit_that_is_too_loud_for_a_file_is_turned_down(model, tmp_path):
+    write_sounds(NOTES, tmp_path / "new", {"pitch": [60]}, count=1, normalize=True)
+    (sound,) = (tmp_path / "new").glob("*.wav")
+    said = edit_file(NOTES, sound, out := tmp_path / "edit.wav", to={"pitch": 76.0})
+    audio = soundfile.read(out)[0]
+    assert "too loud for a file; turned down by" in said and np.abs(audio).max() == pytest.approx(
+        10 ** (-1 / 20), abs=1e-4
+    )
+    assert audio == pytest.approx(model.recall(soundfile.SoundFile(out).comment).audio[0].numpy(), abs=1e-3)
+
+
 def test_noise_follows_wherever_a_sound_came_from(model):
     """Encoded, opened by its address (as the page does), unpacked, found by a restoration, drawn and recalled."""
     file = ROOT / "recipes" / "notes" / "audio" / "flute_acoustic_022-059-100.flac"

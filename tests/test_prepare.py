@@ -10,9 +10,11 @@ import time
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import RATE, cli, one_line, tone
 
 from audio_vaegan.config import Recipe
+from audio_vaegan.data.duplicates import SAME, correlation
 from audio_vaegan.data.prepare import prepare
 from audio_vaegan.data.store import Store
 from audio_vaegan.errors import UserError
@@ -305,3 +307,82 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, notes, monke
         prepare([notes], recipe, tmp_path / str(workers), workers=workers)
     assert len(list((tmp_path / "1").glob("shard-*.npy"))) >= 6
     assert snapshot(tmp_path / "1") == snapshot(tmp_path / "2")
+
+
+def test_what_a_shift_pushes_out_of_a_clip_is_not_held_against_a_copy():
+    t, random = np.arange(16384) / RATE, np.random.default_rng(0)
+    noise = random.standard_normal(16384).astype(np.float32)
+    late = np.concatenate([np.zeros(960, dtype=np.float32), noise])[:16384]
+    kicks = [np.sin(2 * np.pi * np.cumsum(50 + s * np.exp(-40 * t)) / RATE) * np.exp(-9 * t) for s in (80, 280)]
+    one, other = (torch.from_numpy(np.stack(x)).float() for x in ([noise, late, kicks[0]], [late, noise, kicks[1]]))
+    found = correlation(one, other, RATE)
+    assert (found[:2] > 0.999).all() and found[2] < SAME
+    assert correlation(one, one, RATE) == pytest.approx(1, abs=1e-4) and not correlation(0 * one, one, RATE).any()
+
+
+def interrupted(monkeypatch, name, *words):
+    """A prepare that is killed where it calls `name`, the second time."""
+    module = importlib.import_module("audio_vaegan.data.chunk")
+    kept, calls = getattr(module, name), []
+
+    def call(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return kept(*args)
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(module, name, call)
+        prepare(*words)
+
+
+def test_two_kills_with_a_change_taken_back_keep_sound_and_rows_together(tmp_path, monkeypatch):
+    root, out = tmp_path / "in", tmp_path / "store"
+    root.mkdir()
+    for midi in (50, 60):
+        soundfile.write(root / f"{midi}.wav", tone(midi), RATE)
+    assemble = "audio_vaegan.data.prepare.assemble"
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(assemble, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        prepare([root], RECIPE, out)
+    (root / "50.wav").rename(tmp_path / "aside.wav")
+    soundfile.write(root / "55.wav", tone(55), RATE)
+    interrupted(monkeypatch, "save_array", [root], RECIPE, out)  # the clips are written, their prints are not
+    (root / "55.wav").unlink()
+    (tmp_path / "aside.wav").rename(root / "50.wav")
+    prepare([root], RECIPE, out)
+    store = Store(out)
+    np.testing.assert_allclose(store.read([0])[0][:8000], tone(50), atol=2 / 32768)
+    assert store.column("source").tolist() == ["50.wav", "60.wav"]
+
+
+def test_what_a_kill_left_of_another_folder_is_not_taken(tmp_path, monkeypatch):
+    for name, midi in (("one", 50), ("two", 62)):
+        path = tmp_path / name / "kit" / "a.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, tone(midi), RATE)
+        os.utime(path, (1, 1))
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr("audio_vaegan.data.prepare.assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        prepare([tmp_path / "one"], RECIPE, tmp_path / "store")
+    prepare([tmp_path / "two"], RECIPE, tmp_path / "store")
+    assert Store(tmp_path / "store").column("pitch")[0] == pytest.approx(62, abs=0.1)
+    prepare([tmp_path / "two"], RECIPE, tmp_path / "clean")
+    assert snapshot(tmp_path / "store") == snapshot(tmp_path / "clean")
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    ['{"summary": {}, "duplicates": [], "files": {}}', '{"summary": {}, "duplicates": {"near": []}, "files": [7]}'],
+)
+def test_a_report_of_another_shape_is_damaged(tmp_path, notes, tiny_recipe, spoilt):
+    out = tmp_path / "store"
+    assert cli("prepare", notes, "--recipe", tiny_recipe, "--out", out).returncode == 0
+    (out / "report.json").write_text(spoilt)
+    assert "report.json is damaged" in one_line(cli("prepare", notes, "--recipe", tiny_recipe, "--out", out))
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are Unicode there")
+def test_a_store_whose_name_is_no_text_is_refused_at_once(tmp_path, notes):
+    with pytest.raises(UserError, match=r"--out .*a\\xff: its name is not written in UTF-8"):
+        prepare([notes], RECIPE, tmp_path / os.fsdecode(b"a\xff"))

@@ -110,6 +110,8 @@ def test_mistakes(font, tmp_path):
     assert "not a SoundFont" in one_line(cli("render-soundfont", text, "--out", out))
     assert "--name '../up'" in one_line(cli("render-soundfont", font, "--name", "../up", "--out", out))
     assert "it has: 0, 40, 73" in one_line(cli("render-soundfont", font, "--programs", "5", "--out", out))
+    short = ("render-soundfont", font, "--hold", "0.00001", "--duration", "0.00001", "--out", out)
+    assert "shorter than a sample" in one_line(cli(*short))
     assert "8000 ... 96000" in one_line(cli("render-soundfont", font, "--sample-rate", "192000", "--out", out))
     assert not out.exists()
 
@@ -145,7 +147,7 @@ def test_rendered_loops_have_as_many_onsets_as_their_labels_say(tmp_path):
     font = tmp_path / "drums.sf2"
     write_sf2(font, {"burst": burst}, [(0, "Kit", "burst")], RATE, bank=128, loop=False)
     done = cli(
-        "render-soundfont", font, "--drum-kits", "0", "--loops", "12", "--duration", "2.048", "--out", tmp_path / "l"
+        "render-soundfont", font, "--drum-kits", "0,0", "--loops", "12", "--duration", "2.048", "--out", tmp_path / "l"
     )
     assert done.returncode == 0, done.stderr
     assert "12 loops" in done.stdout

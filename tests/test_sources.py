@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import shutil
+import sys
 import tarfile
 
 import numpy as np
@@ -281,3 +284,91 @@ def test_sizes_that_a_tar_invents_are_not_believed(tmp_path, size):
 def test_equal_names_are_told_apart(tmp_path):
     shard(tmp_path / "a.tar", [("a.wav", b"x"), ("a.wav", b"x"), ("a.wav~2", b"x"), ("a.wav", b"x")])
     assert len(listed(tmp_path / "a.tar")) == len({f.name for f in find([tmp_path / "a.tar"], RECIPE)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('file,a\n0.wav,"kick\n1.wav,x\n2.wav,y\n', "line 2: unexpected end of data"),
+        ('file,a\n0.wav,x\n1.wav,"kick\n2.wav,"snare"\n', "line 3: .*expected after"),
+        ("file,a,a\n0.wav,x,y\n", "line 1: the column a is there twice"),
+        ("file,a\n0.wav,x\n1.wav,x,y\n", "line 3: more cells than"),
+    ],
+)
+def test_a_table_whose_rows_cannot_be_told_apart_is_a_mistake(tmp_path, text, says):
+    root = sounds(tmp_path, "0.wav", "1.wav", "2.wav")
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=r"labels\.csv: cannot be read as a table of labels \(" + says):
+        listed(root)
+    (root / "labels.csv").write_text('file,a,\n0.wav,5" drum,,\n1.wav,"a ""b"" c"\n')  # lone quotes, empty cells
+    assert [listed(root)[f"{i}.wav"].labels for i in (0, 1)] == [{"a": '5" drum'}, {"a": 'a "b" c'}]
+
+
+@pytest.mark.parametrize("zone", ["years", "Mars/Base"])
+def test_dates_that_python_cannot_hold_are_a_mistake_in_one_line(tmp_path, zone):
+    root = sounds(tmp_path, "a.wav")
+    when = pa.array([253402300800], pa.timestamp("s")) if zone == "years" else pa.array([0], pa.timestamp("s", zone))
+    pq.write_table(pa.table({"file": ["a.wav"], "when": when}), root / "labels.parquet")
+    with pytest.raises(UserError, match=r"labels\.parquet: cannot be read as a table of labels") as e:
+        listed(root)
+    assert "\n" not in str(e.value)
+
+
+def test_tars_that_were_joined_are_read_to_the_end(tmp_path):
+    for i in (0, 1):
+        shard(tmp_path / f"{i}.tar", [("a.flac", flac(60 + i)), ("a.json", b'{"n": %d}' % i), (f"b{i}.flac", flac(70))])
+    joined = (tmp_path / "0.tar").read_bytes() + (tmp_path / "1.tar").read_bytes()
+    (tmp_path / "all.tar").write_bytes(joined)
+    found = listed(tmp_path / "all.tar")
+    assert {n: f.labels for n, f in found.items()} == {
+        "a.flac": {"n": 0},
+        "a.flac~2": {"n": 1},
+        "b0.flac": {},
+        "b1.flac": {},
+    }
+    assert found["a.flac~2"].source.sound(found["a.flac~2"]) == flac(61)
+    (tmp_path / "all.tar").write_bytes(joined[:20480] + b"junk" * 200)
+    assert "breaks off" in listed(tmp_path / "all.tar")["all.tar"].refused
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are Unicode there")
+def test_names_that_print_alike_are_both_accounted_for(tmp_path):
+    root = sounds(tmp_path, "a\\x80.wav", "b.wav")
+    shutil.copy(root / "b.wav", os.fsencode(root) + b"/a\x80.wav")
+    (root / "metadata.csv").write_text("file_name,n\na\\x80.wav,1\nb.wav,2\n")
+    assert sum(f.path.suffix == ".wav" for f in listed(root).values()) == 3
+
+
+def test_what_lies_beside_a_note_does_not_take_its_place_and_a_number_names_an_instrument(tmp_path):
+    root = sounds(tmp_path, "audio/n0.wav", "audio/n1.wav")
+    (root / "audio" / "n0.json").write_text("{}")
+    (root / "audio" / "n1.txt").write_text("x")
+    (root / "examples.json").write_text(json.dumps({f"n{i}": {"pitch": 60, "instrument": 0} for i in (0, 1)}))
+    found = listed(root)
+    assert all(
+        not found[f"audio/n{i}.wav"].refused and found[f"audio/n{i}.wav"].group == "instrument 0" for i in (0, 1)
+    )
+    assert "not a sound" in found["audio/n0.json"].refused and "not a sound" in found["audio/n1.txt"].refused
+
+
+def test_a_link_gives_the_name_and_its_target_the_identity(tmp_path):
+    real = sounds(tmp_path / "real", "a.wav")
+    (tmp_path / "sounds").symlink_to(real)
+    (tmp_path / "sounds.csv").write_text("file,who\na,anna\n")
+    prepare([tmp_path / "sounds", real], RECIPE, tmp_path / "store")
+    files = {f["file"]: f for f in json.loads((tmp_path / "store" / "report.json").read_text())["files"]}
+    assert files["a.wav"]["used"] and "given twice" in files["real/a.wav"]["reason"]
+    assert Store(tmp_path / "store").label("who") == ["anna"]
+    shard(tmp_path / "0a1b", [("b.flac", flac(60))])
+    (tmp_path / "train.tar").symlink_to("0a1b")
+    prepare([tmp_path / "train.tar"], RECIPE, tmp_path / "tarred")
+    assert Store(tmp_path / "tarred").column("source").tolist() == ["b.flac"]
+
+
+def test_numbers_keep_and_hold_out_folders_of_that_name(tmp_path):
+    root = sounds(tmp_path / "in", "808/a.wav", "808/b.wav", "909/c.wav", "7/d.wav")
+    recipe = {"data": {"clip_samples": 8192, "keep": {"folder": [808, 909]}, "hold_out": {"folder": [909]}}}
+    prepare([root], Recipe.model_validate(recipe), tmp_path / "store")
+    store = Store(tmp_path / "store")
+    side = dict(zip(store.column("source"), store.column("split"), strict=True))
+    assert set(side) == {"808/a.wav", "808/b.wav", "909/c.wav"} and side["909/c.wav"] == "test_instrument"

@@ -155,7 +155,7 @@ def unpitched_store(tmp_path_factory, tiny_recipe):
     return root / "store"
 
 
-@pytest.mark.parametrize("way", ["one", "two processes", "bf16", "no controls"])
+@pytest.mark.parametrize("way", ["one", pytest.param("two processes", marks=pytest.mark.slow), "bf16", "no controls"])
 def test_sounds_without_pitch_train_and_sample(tmp_path, tiny_recipe, unpitched_store, way):
     words = ["--recipe", tiny_recipe, "--store", unpitched_store, "--out", tmp_path / "run", "--train.steps", "4"]
     words += {"bf16": ["--train.mixed_precision", "bf16"], "no controls": ["--model.controls", "[]"]}.get(way, [])

@@ -21,6 +21,7 @@ from audio_vaegan.data.chunk import Chunk, save_array
 from audio_vaegan.data.duplicates import same_sounds
 from audio_vaegan.data.groups import Sides, splits
 from audio_vaegan.data.joining import Joining
+from audio_vaegan.data.labels import among
 from audio_vaegan.data.store import SCHEMA, VERSION, Store
 from audio_vaegan.errors import Failure, UserError
 from audio_vaegan.files import sha256_file, write_json
@@ -117,7 +118,7 @@ def _head(chunk: Chunk) -> dict[str, Any]:
 def _apart(row: Row, recipe: Recipe) -> bool:
     """Whether the recipe holds out what is labelled like this."""
     wanted = recipe.data.hold_out
-    return bool(wanted) and any(json.loads(row["labels"]).get(name) in values for name, values in wanted.items())
+    return bool(wanted) and any(among(json.loads(row["labels"]).get(name), values) for name, values in wanted.items())
 
 
 def _rows(chunks: list[Chunk], old: Store | None) -> Iterator[Row]:

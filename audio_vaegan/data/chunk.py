@@ -86,6 +86,7 @@ def process(chunk: Chunk, recipe: Recipe) -> None:
     """Do the work of a chunk, unless it is done. On one thread: the bytes do not depend on how many there are."""
     if chunk.done():
         return
+    chunk.part.unlink(missing_ok=True)  # of other files: it must not vouch for the shards that are written now
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

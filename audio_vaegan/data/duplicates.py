@@ -18,6 +18,7 @@ SMOOTH = 63  # bins of a clip's spectrum over which the fine print takes the ave
 ALIKE, ALIKE_FINE = 0.97, 0.8  # cosines of the prints, from which the sounds themselves are compared
 SAME = 0.975  # correlation of two waveforms at their best lag, from which they are one sound
 LAG = 0.1  # seconds; an MP3 of 16 kHz comes back 69 ms late
+SHARE = 0.75  # of a clip's energy, which must stay in it when it is moved by the lag
 
 
 def fingerprints(audio: Tensor, mel: Tensor, frames_a_second: float) -> Tensor:
@@ -78,14 +79,21 @@ def candidates(
 
 
 def correlation(a: Tensor, b: Tensor, sample_rate: int) -> Tensor:
-    """How alike two waveforms `[B, samples]` are, 0 to 1: normalised cross-correlation at the best lag within 0.1 s."""
-    most = round(LAG * sample_rate)
+    """How alike two waveforms `[B, samples]` are, 0 to 1: normalised cross-correlation at the best lag within 0.1 s.
+
+    What a shift has pushed out of the later one's clip is not held against them, up to a quarter of the energy; what
+    the later one has before the other begins is: drums whose first milliseconds differ are not the same.
+    """
+    most = min(round(LAG * sample_rate), a.shape[1] - 1)
     size = 1 << (a.shape[1] + most - 1).bit_length()
     spectrum = torch.fft.rfft(a, size) * torch.fft.rfft(b, size).conj()
     found = torch.fft.irfft(spectrum, size).abs()
-    best = torch.maximum(found[:, : most + 1].amax(1), found[:, -most:].amax(1))
-    norm = a.square().sum(1).sqrt() * b.square().sum(1).sqrt()
-    return best / norm.clamp_min(1e-12)
+    best = torch.zeros_like(found[:, 0])
+    for early, late, lags in ((b, a, found), (a, b, found.flip(1).roll(1, 1))):
+        left = early.square().cumsum(1).flip(1)[:, : most + 1]  # [B, lags], energy that is still in the clip
+        norm = left.clamp_min(1e-24).sqrt() * late.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
+        best = torch.maximum(best, (lags[:, : most + 1] / norm * (left >= SHARE * left[:, :1])).amax(1))
+    return best
 
 
 def same_sounds(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ def pitch_label(labels: dict[str, Any]) -> float | None:
     if midi is None and hz is not None and hz > 0:
         midi = 69 + 12 * math.log2(hz / 440)
     return midi if midi is not None and MIDI[0] <= midi <= MIDI[1] else None
+
+
+def among(value: Any, wanted: Sequence[str | int]) -> bool:
+    """Whether a label is one of some values; a label that is text, such as a folder's name, is compared as text."""
+    return value in wanted or (isinstance(value, str) and value in map(str, wanted))
 
 
 def _number(value: Any) -> float | None:

@@ -26,7 +26,7 @@ def render_loops(path: Path, out: Path, count: int, what: Rendering, seed: int =
     once. Labels: `kit`, `tempo` in beats a minute, `hits` (moments at which anything is struck).
     """
     presets = read_presets(path)
-    kits = [find_preset(presets, DRUM_BANK, kit) for kit in what.drum_kits]
+    kits = [find_preset(presets, DRUM_BANK, kit) for kit in dict.fromkeys(what.drum_kits)]
     if not kits or count < 1:
         raise UserError("--loops: how many of each of the --drum-kits? Name one kit and one loop at least")
     if seed < 0:

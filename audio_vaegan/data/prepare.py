@@ -35,6 +35,7 @@ from audio_vaegan.files import (
     kind_of,
     mark,
     new_folder,
+    printable,
     read_json,
     recover,
     replace_folder,
@@ -74,11 +75,13 @@ def prepare(
     A store that is up to date is not touched. With `dry_run` there is no store, but the report, in OUT.report.
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
-    paths, out = [p.resolve() for p in paths], out.resolve()
+    paths, out = [Path(os.path.abspath(p)) for p in paths], out.resolve()
     if out.parent == out or out == Path.cwd():
         raise UserError(f"--out {out}: is no new folder; give it a name of its own")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a file of that name exists; choose another name")
+    if printable(out) != str(out):
+        raise UserError(f"--out {printable(out)}: its name is not written in UTF-8; choose another")
     if team.rank:
         _prepare(paths, recipe, out, overwrite, dry_run, workers, team)
         return None
@@ -231,7 +234,7 @@ def _identity(file: SourceFile) -> str:
 
 
 def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk]:
-    """The files in chunks; which ones depends on their names and sizes alone."""
+    """The files in chunks; which ones depends on their names and sizes alone, the keys also on where they lie."""
     number, size, some, about = 0, 0, [], hashlib.sha256(made_by.encode())
     for i, file in enumerate(files):
         stat = None
@@ -241,7 +244,8 @@ def _chunks(files: list[SourceFile], made_by: str, work: Path) -> Iterator[Chunk
             except OSError:
                 stat = None
         seen = (stat.st_size, stat.st_mtime_ns) if stat else None
-        about.update(repr((file.name, file.group, file.labels, file.refused, file.part, seen)).encode())
+        what = (file.source.real, file.name, file.group, file.labels, file.refused, file.part, seen)
+        about.update(repr(what).encode())
         some.append(file)
         size += file.part[1] if len(file.part) == 2 else 0 if file.part else stat.st_size if stat else 0
         if len(some) == FILES_A_CHUNK or size >= BYTES_A_CHUNK or i == len(files) - 1:

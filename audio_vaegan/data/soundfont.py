@@ -199,8 +199,8 @@ def _wanted(presets: dict[tuple[int, int], Preset], what: Rendering) -> Iterable
     if what.programs is None:
         melodic = [p for (bank, _), p in sorted(presets.items()) if bank == 0]
     else:
-        melodic = [find_preset(presets, 0, n) for n in what.programs]
-    return [*melodic, *(find_preset(presets, DRUM_BANK, n) for n in what.drum_kits)]
+        melodic = [find_preset(presets, 0, n) for n in dict.fromkeys(what.programs)]
+    return [*melodic, *(find_preset(presets, DRUM_BANK, n) for n in dict.fromkeys(what.drum_kits))]
 
 
 def find_preset(presets: dict[tuple[int, int], Preset], bank: int, program: int) -> Preset:
@@ -218,6 +218,10 @@ class Synth:
     def __init__(self, path: Path, what: Rendering) -> None:
         fluidsynth = _optional("fluidsynth")
         self.what = what
+        if round(what.duration * what.sample_rate) < 1:
+            raise UserError(
+                f"--duration {what.duration:g}: shorter than a sample at {what.sample_rate} Hz; ask for more"
+            )
         self.synth = fluidsynth.Synth(gain=what.gain, samplerate=float(what.sample_rate))
         self.synth.setting("synth.reverb.active", 0)
         self.synth.setting("synth.chorus.active", 0)

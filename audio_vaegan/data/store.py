@@ -115,7 +115,7 @@ class Store:
     def report(self) -> dict[str, Any]:
         """What report.json says: `summary`, `duplicates`, `files`."""
         report = read_json(self.path / "report.json", "--store")
-        if not isinstance(report, dict) or not {"summary", "duplicates", "files"} <= set(report):
+        if not _is_report(report):
             raise UserError(f"--store {self.path}: its report.json is damaged; prepare it again with --overwrite")
         return report
 
@@ -187,6 +187,20 @@ def _hashes(about: dict[str, Any]) -> dict[str, str]:
         return {}
     found = {s[kind]: str(s["sha256"][kind]) for s in about["shards"] for kind in ("clips", "prints")}
     return found | {"items.parquet": str(about["items_sha256"])}
+
+
+def _is_report(report: Any) -> bool:
+    """Whether it has the shape of what `prepare` writes, as far as other commands build on it."""
+    if not isinstance(report, dict) or not all(isinstance(report.get(k), dict) for k in ("summary", "duplicates")):
+        return False
+    files, near = report.get("files"), report["duplicates"].get("near")
+    return (
+        isinstance(files, list)
+        and all(isinstance(f, dict) and isinstance(f.get("file"), str) and {"used", "key"} <= f.keys() for f in files)
+        and all(isinstance(f.get("sha256"), str) for f in files if f["used"])
+        and isinstance(near, list)
+        and all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in near)
+    )
 
 
 def _inside(folder: Path, name: str) -> Path:

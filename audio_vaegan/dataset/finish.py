@@ -16,17 +16,18 @@ from audio_vaegan.dataset.croissant import croissant
 from audio_vaegan.dataset.facts import Facts, Measured, Row
 from audio_vaegan.dataset.layouts import data_files, write_layout
 from audio_vaegan.dataset.pictures import pictures
-from audio_vaegan.dataset.plan import Plan
+from audio_vaegan.dataset.plan import LOUDNESS, Plan
 from audio_vaegan.dataset.tally import Tally
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import MARK, fsync_tree, mark, write_atomic, write_json
 from audio_vaegan.version import __version__
 
 LOAD = {
-    "audiofolder": "from datasets import load_dataset\n\nsounds = load_dataset('{folder}')",
-    "parquet": "from datasets import load_dataset\n\nsounds = load_dataset('{folder}')",
-    "webdataset": "import webdataset as wds\n\nsounds = wds.WebDataset('{folder}/{split}-000000.tar').decode()",
-    "nsynth": "import json\n\nnotes = json.load(open('{folder}/{split}/examples.json'))  # as NSynth's",
+    "audiofolder": "from datasets import load_dataset\n\nsounds = load_dataset('DS')  # DS: this folder",
+    "parquet": "from datasets import load_dataset\n\nsounds = load_dataset('DS')  # DS: this folder",
+    "webdataset": "import webdataset as wds\n\n"
+    "sounds = wds.WebDataset('DS/{split}-000000.tar').decode()  # DS: this folder; the first file of a split",
+    "nsynth": "import json\n\nnotes = json.load(open('DS/{split}/examples.json'))  # DS: this folder; as NSynth's",
 }
 
 
@@ -40,6 +41,7 @@ class Finished:
     sounds: Callable[[], Iterator[tuple[Row, bytes]]]
     rejects: Callable[[], Iterator[Row]]
     missing: Callable[[], Iterator[Row]]
+    vocoder: str  # as the command said it
 
 
 def write_final(folder: Path, done: Finished, stages: dict[str, float], seconds: float) -> str:
@@ -47,13 +49,13 @@ def write_final(folder: Path, done: Finished, stages: dict[str, float], seconds:
     folder.mkdir(parents=True)
     facts = _facts(done)
     tally = Tally(facts.controls)
-    write_layout(facts.layout, folder, _tallied(done.sounds(), tally), facts)
+    write_layout(facts.layout, folder, _tallied(done, tally), facts)
     for row in done.missing():
         tally.add_missing(row)
     _write_lines(folder / "rejected.jsonl", done.rejects())
     for name, png in pictures(facts, tally).items():
         write_atomic(folder / name, png)
-    load = LOAD[facts.layout].format(folder=done.plan.spec.name, split=next(iter(facts.splits)))
+    load = LOAD[facts.layout].format(split=next(s for s, count in facts.splits.items() if count))
     write_atomic(
         folder / "README.md",
         card(facts, tally, data_files(facts.layout, facts), load, card_features(facts.layout, folder, facts)),
@@ -65,9 +67,12 @@ def write_final(folder: Path, done: Finished, stages: dict[str, float], seconds:
     return _summary(facts, stages, seconds)
 
 
-def _tallied(sounds: Iterable[tuple[Row, bytes]], tally: Tally) -> Iterator[tuple[Row, bytes]]:
-    for row, audio in sounds:
-        tally.add(row)
+def _tallied(done: Finished, tally: Tally) -> Iterator[tuple[Row, bytes]]:
+    plan = done.plan
+    for row, audio in done.sounds():
+        anew = row["attempt"] >= plan.spec.attempts and not plan.spec.augment  # in a later turn
+        first = plan.asked([int(row["id"])])[0] if anew else {}
+        tally.add(row, {f"{name}_requested": value for name, value in first.items()})
         yield row, audio
 
 
@@ -80,8 +85,10 @@ def _write_lines(path: Path, rows: Iterable[Row]) -> None:
 def _facts(done: Finished) -> Facts:
     plan, spec, model = done.plan, done.plan.spec, done.plan.model
     splits: Counter[str] = Counter(dict.fromkeys(spec.splits, 0))
+    lengths = set()
     for row, _ in done.sounds():
         splits[row["split"]] += 1
+        lengths.add(round(row["num_samples"] / row["sample_rate"], 3))
     rejected: Counter[str] = Counter()
     last: dict[int, str] = {}
     for row in done.rejects():
@@ -98,7 +105,7 @@ def _facts(done: Finished) -> Facts:
         layout=spec.layout,
         format=spec.format,
         sample_rate=plan.sample_rate,
-        seconds=plan.samples / model.sample_rate,
+        seconds=max(lengths) if spec.augment else plan.samples / model.sample_rate,
         license=spec.license,
         asked=plan.count,
         delivered=done.delivered,
@@ -119,6 +126,11 @@ def _facts(done: Finished) -> Facts:
         fingerprints=len(model.fingerprints) if model.fingerprints else 0,
         version=__version__,
         torch=torch.__version__,
+        vocoder_asked=Path(done.vocoder).name if Path(done.vocoder).exists() else done.vocoder,
+        shortest=min(lengths) if spec.augment else None,
+        sources=len(plan.sources),
+        cut=sum(source.samples > plan.samples for source in plan.sources),
+        loudness_tolerance=None if spec.loudness is None else LOUDNESS,
     )
 
 

@@ -18,9 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from audio_vaegan.audio import encode_wav
 from audio_vaegan.dataset.facts import Row
-from audio_vaegan.dataset.plan import Asked, Block, Plan, inside
+from audio_vaegan.dataset.plan import LOUDNESS, Asked, Block, Plan, inside
 from audio_vaegan.dataset.variations import Variations
 from audio_vaegan.descriptors import measure, pyin
+from audio_vaegan.descriptors.loudness import loudness
 from audio_vaegan.sound_model import BATCH
 from audio_vaegan.sound_model.address import HASH, Address, after, vocoder_name
 from audio_vaegan.sound_model.fingerprints import prints_of
@@ -199,17 +200,30 @@ class Maker:
 
     def _finished(self, found: Try) -> tuple[list[Tensor], list[float]]:
         """The sounds `[samples]` as they are written, and the gains in dB that brought them to the spec's loudness."""
-        rate, gains = self.model.sample_rate, [0.0] * len(found.audio)
-        lengths = [self._length(a) for a in found.addresses]
-        cut = [after(a, rate, n, 0.0, None) for a, n in zip(found.audio, lengths, strict=True)]
-        if self.spec.loudness is not None:
-            level = measure(pad_sequence(cut, True), rate, torch.tensor(lengths))["loudness"]
-            gains = [round(float(g), 4) for g in (self.spec.loudness - level).nan_to_num(0.0).clamp(-60, 60)]
-        else:  # no louder than a file can hold
-            peaks = [float(a.abs().max()) for a in cut]
+        gains = [0.0] * len(found.audio)
+        audio = self._written(found, gains)
+        if self.spec.loudness is None:  # no louder than a file can hold
+            peaks = [float(a.abs().max()) for a in audio]
             gains = [min(0.0, round(HIGHEST - 20 * math.log10(max(p, 1e-9)) - 1e-4, 4)) for p in peaks]
+            return self._written(found, gains), gains
+        for enough in (0.0, LOUDNESS / 5):  # once more where the meter's gate lets other parts through at that level
+            lengths = torch.tensor([len(a) for a in audio])
+            level = loudness(pad_sequence(audio, True), self.plan.sample_rate, lengths).float()
+            more = [self.spec.loudness - heard for heard in level.tolist()]
+            if not any(abs(m) > enough for m in more):  # nor for NaN
+                break
+            gains = [
+                round(min(max(g + m, -60.0), 60.0), 4) if abs(m) > enough else g
+                for g, m in zip(gains, more, strict=True)
+            ]
+            audio = self._written(found, gains)
+        return audio, gains
+
+    def _written(self, found: Try, gains: Sequence[float]) -> list[Tensor]:
+        """The sounds by gains in dB, cut and at the data set's rate."""
+        rate, lengths = self.model.sample_rate, [self._length(a) for a in found.addresses]
         done = zip(found.audio, lengths, gains, strict=True)
-        return [after(a, rate, n, g, self.plan.sample_rate) for a, n, g in done], gains
+        return [after(a, rate, n, g, self.plan.sample_rate) for a, n, g in done]
 
     def _length(self, place: Address) -> int:
         """Samples at the model's rate; a variation is as long as its source."""
@@ -231,6 +245,8 @@ class Maker:
                     reasons.append(name)
             elif not abs(heard[name] - value) <= self.plan.tolerance(name):
                 reasons.append(name)
+        if self.spec.loudness is not None and not abs(heard["loudness"] - self.spec.loudness) <= LOUDNESS:
+            reasons.append("loudness")
         if "pitch" in asked and not heard["confidence"] >= self.spec.clarity:
             reasons.append("pitch unclear")
         if copy and self.spec.copies == "reject":

@@ -70,7 +70,7 @@ def _range(control: ControlTally, ax: Axes) -> None:
 
 
 def _balance_picture(tally: Tally, classes: Sequence[str]) -> bytes:
-    """Asked for beside delivered: by octave, by class, and over the range of each control."""
+    """Asked for first beside delivered: by octave, by class, and over the range of each control."""
     draw: list[Callable[[Axes], None]] = []
     if heard := {*tally.octaves.asked, *tally.octaves.delivered}:
         keys = range(min(heard), max(heard) + 1)
@@ -97,7 +97,7 @@ def _balance_picture(tally: Tally, classes: Sequence[str]) -> bytes:
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(draw) :]:
         ax.set_axis_off()
-    handles = [Patch(color=GREY, label="asked for"), Patch(color=BLUE, label="delivered, as measured")]
+    handles = [Patch(color=GREY, label="asked for first"), Patch(color=BLUE, label="delivered, as measured")]
     figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return _png(figure)
 

@@ -1,5 +1,7 @@
 """What each sound of a data set is asked to be: a pure function of the spec, the model and the sound's number."""
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +21,7 @@ from audio_vaegan.sound_model.drawing import draw
 
 BLOCK = 8 * BATCH  # sounds that are made, retried and written together
 CENTS = 25.0  # of tolerance for pitch, unless the spec says: half of what a label may be off
+LOUDNESS = 0.5  # LU that a sound may be off the spec's loudness: half of what the control may be
 REDRAWS = 16  # of a control as in the data that came out undefined
 
 Asked = dict[str, float | str]  # what is asked of one sound: numbers in their units, names of classes
@@ -35,15 +38,24 @@ class Block:
     turn: int = 0
 
 
+@dataclass(frozen=True)
+class Source:
+    """A sound file to vary."""
+
+    path: Path  # below the folder
+    digest: str  # of what the encoder is given of it: files that sound the same have the same
+    samples: int  # of the whole file, at the model's rate; 0: it cannot be read
+
+
 class Plan:
     """The spec, checked against a model. Raises UserError when the model cannot do what is asked."""
 
-    def __init__(self, spec: Spec, model: SoundModel, files: list[Path] | None = None) -> None:
-        """`files` to vary, if they are known already."""
+    def __init__(self, spec: Spec, model: SoundModel, sources: list[Source] | None = None) -> None:
+        """`sources` to vary, if they are known already."""
         self.spec, self.model = spec, model
         self.classes = next((c for c in model.controls.values() if c.classes), None)
-        self.files = _files(spec) if files is None else files
-        self.count = spec.total or len(self.files) * spec.augment.factor  # type: ignore[union-attr]
+        self.sources = _sources(spec, model) if sources is None else sources
+        self.count = spec.total or len(self.sources) * spec.augment.factor  # type: ignore[union-attr]
         self.starts = np.cumsum([0, *(g.count for g in spec.groups)])
         self.sample_rate = spec.sample_rate or model.sample_rate
         whole = model.clip_samples / model.sample_rate
@@ -114,15 +126,18 @@ class Plan:
         return found
 
     def split(self, slot: int) -> str:
-        """Variations of one real sound are on one side."""
-        source = slot // self.spec.augment.factor if self.spec.augment else slot
+        """Variations of one real sound, and of files that sound the same, are on one side."""
+        source = slot
+        if self.spec.augment:
+            source = int(self.sources[slot // self.spec.augment.factor].digest, 16)
         place = np.random.default_rng([self.spec.seed, source, 1]).random()
         edges = np.cumsum([*self.spec.splits.values()])
         return [*self.spec.splits][min(int(np.searchsorted(edges, place, side="right")), len(edges) - 1)]
 
     def asked(self, slots: Sequence[int], turn: int = 0) -> list[Asked]:
         """What is asked of some sounds of one group: for variations, by how much each control is moved. In another
-        turn what is drawn is drawn anew: a sound that was given up may have been asked what the model cannot do."""
+        turn what is drawn is drawn anew (but for variations): a sound that was given up may have been asked what the
+        model cannot do."""
         g = self.group(slots[0])
         values = self.spec.controls if g < 0 else self.spec.groups[g].controls
         start = 0 if g < 0 else int(self.starts[g])
@@ -133,13 +148,14 @@ class Plan:
         return found
 
     def _own(self, values: dict[str, Values], classes: Sequence[str] | None, slot: int, place: int, turn: int) -> Asked:
-        """Finite lists are worked through in turn, each value of one with each of the next; others are drawn."""
+        """Finite lists, the class last, are worked through as `in_turn` says; others are drawn."""
+        lengths = [len(v.points) for _, v in sorted(values.items()) if v.points]
+        turns = iter(in_turn(place, [*lengths, len(classes or ())]))
         even = np.random.default_rng([self.spec.seed, slot, 0, turn]).random(max(1, len(values)))
         asked: Asked = {}
         for k, (name, v) in enumerate(sorted(values.items())):
             if v.points:
-                asked[name] = v.points[place % len(v.points)]
-                place //= len(v.points)
+                asked[name] = v.points[next(turns)]
             elif v.uniform:
                 asked[name] = round(float(v.uniform[0] + (v.uniform[1] - v.uniform[0]) * even[k]), 4)
             elif v.normal:
@@ -148,7 +164,7 @@ class Plan:
                 value = v.normal[0] + v.normal[1] * float(ndtri(low + mass * even[k]))
                 asked[name] = round(value, 4) if control is None else inside(value, control)
         if classes and self.classes:
-            asked[self.classes.name] = classes[place % len(classes)]
+            asked[self.classes.name] = classes[next(turns)]
         return asked
 
     def _draw(self, names: Sequence[str], slots: Sequence[int], found: list[Asked], turn: int) -> None:
@@ -172,6 +188,25 @@ class Plan:
                 asked[name] = inside(float(control.value(torch.tensor(0.0))), control)
 
 
+def in_turn(place: int, lengths: Sequence[int]) -> list[int]:
+    """Which value of each list the sound at a place of its group takes, for lists of these lengths (0: no list).
+
+    Of every list the values come in turn, each as often as any other, give or take one, whatever the count; and of
+    every P places in a row from a multiple of P on, P the product of the lengths, each has another combination, and the
+    next P the same again. By induction, for the next list, n long, after others with the product p: with l = lcm(p, n),
+    g = gcd(p, n) and place = q l + r, it takes (place + q mod g) mod n. The shift q mod g is constant over l places, a
+    multiple of n: the first. In p n = g l places q mod g comes round once, each of its g values for l places; the
+    others tell place mod p, which less this one's value, mod g, is -q mod g: so all together tell q mod g, place mod p,
+    place mod n, and by the Chinese remainder theorem r: the second.
+    """
+    found, product = [], 1
+    for n in lengths:
+        if n:
+            found.append((place + place // math.lcm(product, n) % math.gcd(product, n)) % n)
+            product *= n
+    return found
+
+
 def derived(seed: int, what: str) -> int:
     """A seed of its own for each purpose."""
     words = np.random.SeedSequence([seed, *what.encode()]).generate_state(1, np.uint64)
@@ -191,7 +226,7 @@ def _mass(normal: tuple[float, float], control: Control | None) -> tuple[float, 
     return low, high - low
 
 
-def _files(spec: Spec) -> list[Path]:
+def _sources(spec: Spec, model: SoundModel) -> list[Source]:
     """The sound files to vary, in the order of their names."""
     if not spec.augment:
         return []
@@ -201,4 +236,12 @@ def _files(spec: Spec) -> list[Path]:
     found = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise UserError(f"augment: no sound file in {folder}")
-    return found
+    return [_source(folder, path, model) for path in found]
+
+
+def _source(folder: Path, path: Path, model: SoundModel) -> Source:
+    try:
+        audio = model.heard(folder / path)
+    except UserError:  # which is said of each of its variations
+        audio = torch.zeros(0)
+    return Source(path, hashlib.sha256(audio[: model.clip_samples].numpy().tobytes()).hexdigest(), len(audio))

@@ -24,8 +24,8 @@ class Values(Section):
     """How a control's values are distributed over the sounds of a group. Exactly one of them:
 
     `uniform: [low, high]`; `normal: [mean, deviation]`, cut off at the model's range; `grid: [low, high]` or
-    `[low, high, step]` (default step 1) and `list: [...]`: every value equally often; `data: true`: as in the training
-    data. A number alone is a list of one, the word `data` is `data: true`.
+    `[low, high, step]` (default step 1) and `list: [...]`: every value equally often, if the count allows;
+    `data: true`: as in the training data. A number alone is a list of one, the word `data` is `data: true`.
     """
 
     uniform: tuple[Number, Number] | None = None
@@ -121,12 +121,12 @@ class Spec(Section):
     sample_rate: Annotated[int, Field(ge=4000, le=192_000)] | None = None  # default: the model's
     format: Literal["wav", "flac"] = "wav"
     layout: Literal["audiofolder", "nsynth", "parquet", "webdataset"] = "audiofolder"
-    loudness: Annotated[float, Field(ge=-60, le=-6)] | None = None  # LUFS, of every sound
+    loudness: Annotated[float, Field(ge=-60, le=-6)] | None = None  # LUFS, of every sound as it is written
     tolerance: dict[Name, Above] = Field(default_factory=dict)  # of controls, in their units
     clarity: Annotated[float, Field(ge=0, le=1)] = 0.87  # of a sound with a pitch: how periodic it must be (YIN)
     prior: Literal["auto", "normal", "fitted"] = "auto"
     truncation: Annotated[float, Field(ge=0, le=2)] = 1.0
-    attempts: Annotated[int, Field(ge=1, le=50)] = 8  # tries of each sound before it is given up
+    attempts: Annotated[int, Field(ge=1, le=50)] = 8  # tries of each request before what of it is drawn is drawn anew
     correct: bool = True  # where a control comes out a little off, ask for as much more or less
     copies: Literal["reject", "keep"] = "reject"  # sounds that are near-copies of a training sound
     license: Name | None = None

@@ -87,17 +87,17 @@ class ControlTally:
         # Without a tolerance errors are still told apart: by hundredths of the range.
         self.scale = measured.tolerance or (measured.high - measured.low) / 100 or 1.0
         edges = spaced(measured.low, measured.high, BINS)
-        self.asked, self.achieved = Histogram(edges), Histogram(edges)  # asked: of missing sounds, too
+        self.asked, self.achieved = Histogram(edges), Histogram(edges)  # asked: at first, and of missing sounds, too
         self.error = Histogram(_ERRORS)  # distance in tolerances, of sounds with a request and a value
         self.bias = 0.0  # sum of the errors, with their sign, in the unit
         self.requested = self.undefined = self.lost = self.within = 0  # lost: undefined in spite of a request
         self.cents = dict.fromkeys(CENTS, 0)
 
-    def add(self, requested: float | None, achieved: float | None) -> None:
-        """A delivered sound."""
-        if requested is not None:
-            self.asked.add(requested)
-            self.requested += 1
+    def add(self, requested: float | None, achieved: float | None, first: float | None) -> None:
+        """A delivered sound; `first` is what was asked of it at first."""
+        if first is not None:
+            self.asked.add(first)
+        self.requested += requested is not None
         if achieved is None:
             self.undefined += 1
             self.lost += requested is not None
@@ -143,7 +143,7 @@ class ControlTally:
 
 
 class Balance:
-    """How many sounds of each kind were asked for, and how many of them were delivered."""
+    """How many sounds of each kind were asked for at first, and how many of them were delivered."""
 
     def __init__(self) -> None:
         self.asked: Counter[Any] = Counter()
@@ -165,18 +165,22 @@ class Tally:
     def __init__(self, controls: Mapping[str, Measured]) -> None:
         self.controls = {name: ControlTally(name, m) for name, m in controls.items() if m.unit != "class"}
         self.delivered = self.missing = self.no_pitch = 0
+        self.anew = 0  # delivered under another request than the first
         self.splits, self.classes, self.octaves = Balance(), Balance(), Balance()
         self.attempts: Counter[int] = Counter()  # the attempt that was good, from 0
         self.nearest = Histogram(spaced(0, 1, 1000))
         self.peak = Histogram(spaced(-120, 12, 1320))  # dBFS
         self.loudness = Histogram(spaced(-120, 12, 1320))  # LUFS
 
-    def add(self, row: Row) -> None:
-        """A sound that was delivered."""
+    def add(self, row: Row, first: Row | None = None) -> None:
+        """A sound that was delivered; `first`: NAME_requested as it was at first, where it was drawn anew later."""
         self.delivered += 1
+        first = row | (first or {})
+        self.anew += any(first[key] != row[key] for key in row if key.endswith("_requested"))
         for name, control in self.controls.items():
-            control.add(number(row.get(f"{name}_requested")), number(row.get(f"{name}_achieved")))
-        self._balance(row, True)
+            key = f"{name}_requested"
+            control.add(number(row.get(key)), number(row.get(f"{name}_achieved")), number(first.get(key)))
+        self._balance(row, True, first)
         self.attempts[int(row.get("attempt") or 0)] += 1
         for histogram, key in (
             (self.nearest, "nearest_training"),
@@ -194,16 +198,16 @@ class Tally:
             value = number(row.get(f"{name}_requested"))
             if value is not None:
                 control.asked.add(value)
-        self._balance(row, False)
+        self._balance(row, False, row)
 
-    def _balance(self, row: Row, delivered: bool) -> None:
+    def _balance(self, row: Row, delivered: bool, first: Row) -> None:
         self.splits.add(row.get("split"), delivered)
         # Of a missing sound only the request is known; a class is the only one that is a word.
         asked = (value for key, value in row.items() if key.endswith("_requested") and isinstance(value, str))
         self.classes.add(row.get("label") or next(asked, None), delivered)
         if "pitch" not in self.controls:
             return
-        requested, achieved = number(row.get("pitch_requested")), number(row.get("pitch_achieved"))
+        requested, achieved = number(first.get("pitch_requested")), number(row.get("pitch_achieved"))
         if requested is not None:
             self.octaves.asked[octave(requested)] += 1
         if delivered and achieved is not None:
@@ -215,6 +219,7 @@ class Tally:
         return {
             "delivered": self.delivered,
             "missing": self.missing,
+            "requested_anew": self.anew,
             "splits": self.splits.to_json(),
             "classes": self.classes.to_json(),
             "octaves": {f"C{k}": counts for k, counts in self.octaves.to_json().items()},

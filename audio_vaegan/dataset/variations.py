@@ -27,7 +27,7 @@ class Variations:
 
     def name(self, slot: int) -> str:
         """The file, relative to the folder, as text."""
-        return printable(self.plan.files[self.file(slot)].as_posix())
+        return printable(self.plan.sources[self.file(slot)].path.as_posix())
 
     def read(self, slots: Sequence[int]) -> tuple[dict[int, Sound], dict[int, dict[str, Any]]]:
         """Latents of the files that some sounds are to be variations of, by the file's number; and the sounds whose
@@ -38,9 +38,8 @@ class Variations:
         for slot in slots:
             try:
                 if self.file(slot) not in sounds:
-                    sounds[self.file(slot)] = encode_file(
-                        self.model, self.how.folder / self.plan.files[self.file(slot)]
-                    )[0]
+                    path = self.how.folder / self.plan.sources[self.file(slot)].path
+                    sounds[self.file(slot)] = encode_file(self.model, path)[0]
             except UserError as e:
                 unreadable[slot] = {"reasons": ["unreadable"], "source": self.name(slot), "why": printable(f"{e}")}
         return sounds, unreadable

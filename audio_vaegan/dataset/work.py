@@ -31,7 +31,7 @@ from audio_vaegan.dataset.blocks import block_path, read_block, save_block
 from audio_vaegan.dataset.facts import Row
 from audio_vaegan.dataset.finish import Finished, check_ours, publish, write_final
 from audio_vaegan.dataset.make import DRAWS, Maker
-from audio_vaegan.dataset.plan import Block, Plan
+from audio_vaegan.dataset.plan import Block, Plan, Source
 from audio_vaegan.dataset.spec import Spec, load_spec
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import (
@@ -40,6 +40,7 @@ from audio_vaegan.files import (
     discard,
     kind_of,
     mark,
+    printable,
     read_json,
     recover,
     sha256_file,
@@ -86,7 +87,7 @@ def make_dataset(
     team = team or Team()
     plan = planned(path, spec_path, seed, device, vocoder)
     out = out.resolve()
-    job, opened = _job(plan), (path, plan.spec, plan.files, device, vocoder)
+    job, opened = _job(plan), (path, plan.spec, plan.sources, device, vocoder)
     with one_thread():
         if team.rank:
             team.wait()
@@ -123,8 +124,7 @@ def _job(plan: Plan) -> dict[str, Any]:
     for name in ("controls.json", "fingerprints.safetensors"):
         file = None if model.folder is None else model.folder / name
         beside[name] = sha256_file(file) if file is not None and file.is_file() else None
-    folder = plan.spec.augment.folder if plan.spec.augment else None
-    files = [[str(f), (folder / f).stat().st_size] for f in plan.files] if folder else []
+    files = [[printable(s.path.as_posix()), s.digest, s.samples] for s in plan.sources]
     versions = {"audio_vaegan": __version__, "torch": torch.__version__}
     return {
         "spec": plan.spec.told,
@@ -147,11 +147,17 @@ def _begin(out: Path, job: dict[str, Any], overwrite: bool) -> bool:
             return False
         if known.is_file() and not overwrite:
             raise UserError(
-                f"--out {out}: holds an unfinished data set of another spec, model or version; add --overwrite to give "
-                "it up, or choose another name"
+                f"--out {out}: holds an unfinished data set of {_other(read_json(known, '--out'), job)}; add "
+                "--overwrite to give it up, or choose another name"
             )
         check_ours(out)
-    elif kind == KIND and not overwrite and read_json(out / "dataset.json", "--out").get("job") == job:
+    elif kind == KIND and not overwrite and (out / "dataset.json").is_file():
+        before = read_json(out / "dataset.json", "--out").get("job")
+        if before != job:
+            raise UserError(
+                f"--out {out}: holds a data set of {_other(before, job)}; add --overwrite to make it anew, or choose "
+                "another name"
+            )
         shutil.rmtree(out / ".work", ignore_errors=True)  # what a kill in the last moment left
         return True
     else:
@@ -165,6 +171,15 @@ def _begin(out: Path, job: dict[str, Any], overwrite: bool) -> bool:
     known.parent.joinpath("blocks").mkdir(parents=True)
     write_json(known, job)
     return False
+
+
+def _other(before: Any, job: dict[str, Any]) -> str:
+    """What a data set was made from that is not as it is now, in words."""
+    words = {"spec": "another spec", "files": "other sounds in augment's folder", "model_hash": "another model"}
+    words |= {"vocoder": "another vocoder", "beside": "other controls.json or fingerprints beside the model"}
+    words |= {"versions": "other versions", "device": "another device"}
+    known = before if isinstance(before, dict) else {}
+    return ", ".join(said for key, said in words.items() if known.get(key) != job[key]) or "another version"
 
 
 class _Work:
@@ -210,7 +225,13 @@ class _Work:
             if not (final / ".audio-vaegan").is_file():  # else it was finished before, and only has to be put in place
                 discard(final)
                 finished = Finished(
-                    self.plan, self.job, delivered, self._sounds, partial(self._rejects, everything), self._missing
+                    self.plan,
+                    self.job,
+                    delivered,
+                    self._sounds,
+                    partial(self._rejects, everything),
+                    self._missing,
+                    opened[-1],
                 )
                 summary = write_final(final, finished, self._stages(everything), time.monotonic() - began)
             publish(final, self.out)
@@ -302,11 +323,11 @@ class _Work:
 _maker: Maker | None = None
 
 
-def _start(path: Path, spec: Spec, files: list[Path], device: str, vocoder: str) -> None:
+def _start(path: Path, spec: Spec, sources: list[Source], device: str, vocoder: str) -> None:
     """Open the model in a worker. The spec is what the run began with, whatever has become of its file."""
     global _maker  # noqa: PLW0603
     torch.set_num_threads(1)
-    _maker = Maker(Plan(spec, SoundModel.from_pretrained(path, device=device, vocoder=vocoder), files))
+    _maker = Maker(Plan(spec, SoundModel.from_pretrained(path, device=device, vocoder=vocoder), sources))
 
 
 def _work(block: Block, path: Path) -> None:

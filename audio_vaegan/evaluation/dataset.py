@@ -96,14 +96,28 @@ def _item(table: Path, number: int, row: Any) -> Item:
 
 def judge_dataset(folder: Path, judge: Judge, clips: int | None = CLIPS) -> dict[str, Any]:
     """The figures of a data set as JSON: of all its files whether they are what their rows say; of at most `clips`
-    sounds, spread evenly (None: all), what the judges find of each control that was requested."""
+    sounds, spread evenly (None: all), what the judges find of each control that was requested, and of the
+    loudness that the spec gave them all."""
     facts, items = read_facts(folder), read_rows(folder)
     count = len(items) if clips is None else min(clips, len(items))
     chosen = [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
-    asked = {name: numbers(chosen, f"{name}_requested") for name in facts["controls"]}
+    about, asked = facts["controls"], {name: numbers(chosen, f"{name}_requested") for name in facts["controls"]}
     asked = {name: values for name, values in asked.items() if np.isfinite(values).any()}
+    written = {name: numbers(chosen, f"{name}_achieved") for name in asked}
+    spec = facts.get("spec")
+    level = spec.get("loudness") if isinstance(spec, dict) else None
+    if isinstance(level, int | float):  # of every sound, where it was not asked as a control
+        about = about | {"loudness": {"unit": "LUFS", "tolerance": facts.get("loudness_tolerance")}}
+        asked["loudness"] = np.full(len(chosen), float(level))
+        written["loudness"] = numbers(chosen, "loudness_lufs")
     names = tuple(name for name in asked if name in ("pitch", *JUDGED))
-    heard = _hear(chosen, judge, names, facts["sample_rate"])
+    classes = {
+        k.removesuffix("_requested")
+        for r, _ in chosen
+        for k, v in r.items()
+        if k.endswith("_requested") and isinstance(v, str)
+    }
+    heard = _hear(chosen, judge, names, facts["sample_rate"]) if names else {}
     return {
         "data_set": facts.get("name"),
         "model_hash": facts.get("model_hash"),
@@ -111,9 +125,9 @@ def judge_dataset(folder: Path, judge: Judge, clips: int | None = CLIPS) -> dict
         "delivered": facts.get("delivered"),
         "rows": len(items),
         "files": check_files(items),
-        "judged": len(chosen),
-        "controls": {n: _control(n, facts["controls"][n], asked[n], heard, chosen) for n in names},
-        "not_judged": sorted(set(asked) - set(names)),
+        "judged": len(chosen) if names else 0,
+        "controls": {n: _control(n, about[n], asked[n], written[n], heard) for n in names},
+        "not_judged": sorted({*asked, *classes} - {*names}),
         "notes": NOTES,
     }
 
@@ -174,13 +188,13 @@ def _sound(path: Path, sample_rate: int) -> NDArray[np.float32]:
 
 
 def _control(
-    name: str, about: dict[str, Any], asked: Floats, heard: dict[str, Floats], items: list[Item]
+    name: str, about: dict[str, Any], asked: Floats, written: Floats, heard: dict[str, Floats]
 ) -> dict[str, Any]:
-    """The figures of one control, by each of its meters. Errors of pitch are in cents."""
+    """The figures of one control `[N]`, by each of its meters. Errors of pitch are in cents."""
     pitch, tolerance = name == "pitch", about.get("tolerance")
     scale = 100.0 if pitch else 1.0
     limit = None if tolerance is None else scale * float(tolerance)
-    written, meters = numbers(items, f"{name}_achieved"), {}
+    meters = {}
     for meter, key in {"pYIN": name, "swift-f0": "second"}.items() if pitch else [("judge", name)]:
         if key not in heard:
             continue
@@ -240,7 +254,7 @@ def describe(figures: dict[str, Any]) -> str:
                 parts += [f"median error {_text(found['median'])}, P95 {_text(found['p95'])} {control['error_unit']}"]
                 parts += [f"unmeasurable {found['unmeasurable']:.1f} %"]
             lines.append(f"  {name} by {meter}, {found['n']} requests: {'; '.join(parts)}")
-    lines += [f"  {name}: there is no judge of it" for name in figures["not_judged"]]
+    lines += [f"  {name}: was asked for, and there is no judge of it" for name in figures["not_judged"]]
     return "\n".join([*lines, *(f"note: {note}" for note in figures["notes"])])
 
 

@@ -18,6 +18,7 @@ from audio_vaegan.sound_model.model import SoundModel
 from audio_vaegan.sound_model.sounds import Clip, Sound
 
 Asked = Mapping[str, Sequence[Any]]  # control -> numbers, names of classes, or one pair (low, high)
+PEAK, SILENT = -1.0, 1e-4  # dBFS, to which a sound is brought; a peak (linear) below which it is only raised so far
 Wanted = dict[str, Any]  # control -> a list of numbers or names, or one Between
 
 
@@ -88,6 +89,11 @@ def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, l
                 f"{control.low:g} ... {control.high:g} {control.unit}"
             )
     return sound, notes
+
+
+def gain_to_peak(peak: float) -> float:
+    """dB that bring a peak (linear) to `PEAK`."""
+    return round(PEAK - 20 * math.log10(max(peak, SILENT)), 4)
 
 
 def write_sound(

@@ -1,13 +1,14 @@
 """Where sounds come from. A source lists its files and fetches each; adding one is a class and a place in SOURCES."""
 
+import os
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from audio_vaegan.config import DataConfig, Recipe
-from audio_vaegan.data.labels import pitch_label
+from audio_vaegan.data.labels import among, pitch_label
 from audio_vaegan.data.sources.audio_folder import AudioFolder
 from audio_vaegan.data.sources.base import Source, SourceFile, identity
 from audio_vaegan.data.sources.folder import Folder
@@ -22,7 +23,7 @@ SOURCES: tuple[type[Source], ...] = (NSynth, AudioFolder, WebDataset, SoundFont,
 __all__ = ["SOURCES", "Source", "SourceFile", "find", "identity"]
 
 
-def find(paths: list[Path], recipe: Recipe, leave: Container[Path] = ()) -> list[SourceFile]:
+def find(paths: list[Path], recipe: Recipe, leave: Iterable[Path] = ()) -> list[SourceFile]:
     """Every file under the given paths but those in `leave`, sorted by name. Raises UserError for a path that is not.
 
     The names of the second source and of later ones begin with the source's own name, and a number where that is
@@ -39,13 +40,14 @@ def find(paths: list[Path], recipe: Recipe, leave: Container[Path] = ()) -> list
             raise UserError(f"{path}: no such file or folder")
         prefix = ""
         single = path.is_file()
-        name = printable(path.resolve().name)
+        name = printable(Path(os.path.abspath(path)).name)
         taken[name] = taken.get(name, 0) + 1
         if number and not single:
             prefix = (name if taken[name] == 1 else f"{name}~{taken[name]}") + "/"
         source = next(kind for kind in SOURCES if kind.fits(path))(path, recipe)
+        left = {path / p.relative_to(source.real) for p in leave if p.is_relative_to(source.real)}
         files += [
-            replace(f, name=prefix + f.name, group=prefix + f.group) for f in source.files() if f.path not in leave
+            replace(f, name=prefix + f.name, group=prefix + f.group) for f in source.files() if f.path not in left
         ]
     by = recipe.data.group_by
     labels = {name for f in files for name in f.labels}
@@ -65,7 +67,7 @@ def _choose(file: SourceFile, data: DataConfig) -> SourceFile:
     if data.group_by and (value := file.labels.get(data.group_by)) is not None:
         file = replace(file, group=f"{data.group_by}={value}")
     for name, wanted in data.keep.items():
-        if file.labels.get(name) not in wanted:
+        if not among(file.labels.get(name), wanted):
             there = printable(str(file.labels.get(name)))
             return replace(file, refused=f"left out by data.keep, {name} is another ({there})")
     low, high = data.keep_pitch
@@ -81,7 +83,8 @@ def _once(files: list[SourceFile]) -> list[SourceFile]:
     first: dict[Any, SourceFile] = {}
     found = []
     for file in files:
-        other = first.setdefault((file.path, file.part), file)
+        place = file.source.real, os.path.relpath(file.path, file.source.root)
+        other = first.setdefault((os.path.normpath(os.path.join(*place)), file.part), file)
         if other is not file and not file.refused:
             file = replace(file, refused=f"given twice (the other time as {other.name})")
         found.append(file)

@@ -25,7 +25,9 @@ class AudioFolder(Folder):
         return root.is_dir() and bool(_tables(root)) and not label_tables(root)
 
     def files(self) -> Iterator[SourceFile]:
-        found = {file.name: file for file in self.walk()}
+        found: dict[str, list[SourceFile]] = {}  # names may print alike
+        for file in self.walk():
+            found.setdefault(file.name, []).append(file)
         tables = _tables(self.root)
         covered = []
         for table in tables:
@@ -34,20 +36,21 @@ class AudioFolder(Folder):
             covered.append(prefix)
             rows = read_table(table)
             yield self.file(table, prefix + table.name, refused=f"a table of labels ({len(rows)} rows)")
-            found.pop(prefix + table.name, None)
+            found[prefix + table.name] = [f for f in found.get(prefix + table.name, []) if f.path != table]
             seen: set[str] = set()
             for written, labels in rows:
                 place = inside(written)
-                listed = found.pop(prefix + place, None) if place else None
-                if listed:
-                    seen.add(str(place))
+                fits = found.get(prefix + place, []) if place and place not in seen else []
+                if place and fits:
+                    seen.add(place)
+                    listed = fits.pop(0)
                     yield self.file(listed.path, listed.name, labels=_labels(listed, labels), refused=listed.refused)
                     continue
                 reason = "listed, but there is no such file" if place else "listed outside the folder of its table"
                 reason = "listed twice; the first row counts" if place in seen else reason
                 shown = f"{prefix}{table.name}: {printable(written) or '(empty)'}"
                 yield self.file(table.parent / "missing", shown, refused=reason)
-        for file in found.values():
+        for file in (file for files in found.values() for file in files):
             missing = any(file.name.startswith(p) for p in covered)
             unlisted = f"not listed in {tables[0].name}" if missing else None
             yield self.file(file.path, file.name, labels=_labels(file, {}), refused=file.refused or unlisted)

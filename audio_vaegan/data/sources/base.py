@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ class Source:
 
     def __init__(self, root: Path, recipe: Recipe) -> None:
         self.root, self.recipe = root, recipe
+        self.real = Path(os.path.realpath(root))  # links followed: tells sources apart, the root gives the names
 
     @classmethod
     def fits(cls, root: Path) -> bool:

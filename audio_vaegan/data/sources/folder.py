@@ -80,8 +80,11 @@ class Folder(Source):
 
 
 def label_tables(root: Path) -> list[Path]:
-    """`labels.csv` and its like in a folder, and NAME.csv and its like beside it."""
-    places = [root / f"labels{e}" for e in ENDINGS] + [root.with_name(root.name + e) for e in ENDINGS]
+    """`labels.csv` and its like in a folder, and NAME.csv and its like beside it, or beside the folder that a link
+    leads to."""
+    places = [root / f"labels{e}" for e in ENDINGS]
+    for named in dict.fromkeys((Path(os.path.abspath(root)), Path(os.path.realpath(root)))):
+        places += [named.with_name(named.name + e) for e in ENDINGS if named.name]
     return [p for p in places if p.is_file()]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_vaegan.data.nsynth import DRUM_BANK
-from audio_vaegan.data.sources.base import Source, SourceFile
+from audio_vaegan.data.sources.base import Source, SourceFile, refuse
 from audio_vaegan.data.sources.folder import Folder
 from audio_vaegan.data.sources.tables import clean, text
 from audio_vaegan.errors import UserError
@@ -35,18 +35,21 @@ class NSynth(Source):
             raise UserError(f"{index}: expected one object keyed by note name")
         audio = self.root / "audio"
         there: dict[str, list[Path]] = {}
-        for path in sorted(audio.iterdir()) if audio.is_dir() else []:
+        listed = sorted(audio.iterdir()) if audio.is_dir() else []
+        for path in sorted(listed, key=lambda p: refuse(p) is not None):  # a sound before what lies beside it
             there.setdefault(path.stem, []).append(path)
         for name, note in notes.items():
             labels = self.labels_of(note)
             name = text(name)
-            group = text(note.get("split_group") or note.get("instrument_str") or name)
+            group = text(note.get("split_group") or note.get("instrument_str") or _number(note) or name)
             found = there.pop(name, [])
             if not found:
                 missing = "listed in examples.json, but not in audio/"
                 yield self.file(audio / f"{name}.wav", f"audio/{name}", group, labels=labels, refused=missing)
             for i, path in enumerate(found):
-                refused = None if i == 0 else f"another file of the same note ({printable(found[0].name)})"
+                refused = (
+                    None if i == 0 else refuse(path) or f"another file of the same note ({printable(found[0].name)})"
+                )
                 yield self.file(path, f"audio/{printable(path.name)}", group, labels=labels, refused=refused)
         for path in (p for paths in there.values() for p in paths):
             yield self.file(path, f"audio/{printable(path.name)}", refused="not listed in examples.json")
@@ -65,3 +68,9 @@ class NSynth(Source):
         if note.get("bank") == DRUM_BANK:
             labels["pitch"] = None
         return clean(labels)
+
+
+def _number(note: dict[str, Any]) -> str | None:
+    """What stands for the name of an instrument that has a number alone."""
+    number = note.get("instrument")
+    return f"instrument {number}" if isinstance(number, int) and not isinstance(number, bool) else None

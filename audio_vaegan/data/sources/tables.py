@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audio_vaegan.errors import UserError
+from audio_vaegan.files import printable
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]{0,14})(\.[0-9]*)?([eE][-+]?[0-9]{1,2})?|[-+]?\.[0-9]{1,15}")
@@ -29,7 +30,7 @@ def read_table(path: Path) -> list[tuple[str, dict[str, Any]]]:
         rows = _READERS[path.suffix.lower()](path)
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not written in UTF-8; save it as such (in a spreadsheet: CSV UTF-8)") from None
-    except (OSError, ValueError, csv.Error, pa.ArrowException, RecursionError) as e:
+    except (OSError, ValueError, LookupError, ArithmeticError, pa.ArrowException, RecursionError) as e:
         raise UserError(f"{path}: cannot be read as a table of labels ({' '.join(str(e).split())[:200]})") from None
     if not rows:
         raise UserError(f"{path}: a table of labels without rows; fill it, or move it away")
@@ -59,7 +60,23 @@ def _csv(path: Path) -> list[dict[str, Any]]:
         first = f.readline()
         f.seek(0)
         mark = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-        return list(csv.DictReader(f, delimiter=mark))
+        reader = csv.DictReader(f, delimiter=mark, strict=True)
+        rows: list[dict[str, Any]] = []
+        line = 1  # at which the row at hand begins
+        try:
+            names = [name.strip() for name in reader.fieldnames or [] if name.strip()]
+            if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+                raise csv.Error(f"the column {printable(twice[0])} is there twice; rename one")
+            line = reader.line_num + 1
+            for row in reader:
+                if any(cell.strip() for cell in row.pop(None, ())):
+                    raise csv.Error("more cells than the first line has names")
+                rows.append(row)
+                line = reader.line_num + 1
+        except csv.Error as e:
+            mend = " (a quote too many, or too few?)" if "EOF" in str(e) or "expected after" in str(e) else ""
+            raise ValueError(f"line {line}: {e}{mend}") from None
+        return rows
 
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:

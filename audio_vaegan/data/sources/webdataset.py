@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,38 +42,50 @@ class WebDataset(Source):
                 yield from self._members(path, name + "/")
 
     def _members(self, path: Path, prefix: str) -> Iterator[SourceFile]:
+        """The samples of a tar, or of several that were joined end to end; a sample lies within one of them."""
+        start: int | None = 0
+        while start is not None:
+            start = yield from self._joined(path, prefix, start)
+
+    def _joined(self, path: Path, prefix: str, start: int) -> Generator[SourceFile, None, int | None]:
+        """The samples of the tar that begins at byte `start`. Returns where the next one does."""
         sounds: list[tuple[str, str, tuple[int, int]]] = []
         labels: dict[str, dict[str, Any]] = {}
+        following = None
         try:
-            end, there = 0, path.stat().st_size
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                    name = prefix + printable(member.name)
-                    key, ending = _split(name)
-                    if member.isdir():
-                        continue
-                    if not 0 <= member.size <= there - member.offset_data:
-                        raise tarfile.ReadError(f"{printable(member.name)} is not whole")
-                    if not member.isfile() or member.issparse():
-                        yield self.file(path, name, refused="not a regular member of its tar")
-                    elif ending in LABELS:
-                        found = _read_labels(tar, member, ending)
-                        if found is None:
-                            yield self.file(path, name, refused="labels that cannot be read as a JSON object")
-                        labels.setdefault(key, {}).update(found or {})
-                    elif reason := refuse(Path(name)):
-                        yield self.file(path, name, refused=reason)
-                    else:
-                        sounds.append((name, key, (member.offset_data, member.size)))
+            end, there = start, path.stat().st_size
+            with path.open("rb") as f:
+                f.seek(start)
+                with tarfile.open(fileobj=f, mode="r:") as tar:
+                    for member in tar:
+                        end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                        name = prefix + printable(member.name)
+                        key, ending = _split(name)
+                        if member.isdir():
+                            continue
+                        if not 0 <= member.size <= there - member.offset_data:
+                            raise tarfile.ReadError(f"{printable(member.name)} is not whole")
+                        if not member.isfile() or member.issparse():
+                            yield self.file(path, name, refused="not a regular member of its tar")
+                        elif ending in LABELS:
+                            found = _read_labels(tar, member, ending)
+                            if found is None:
+                                yield self.file(path, name, refused="labels that cannot be read as a JSON object")
+                            labels.setdefault(key, {}).update(found or {})
+                        elif reason := refuse(Path(name)):
+                            yield self.file(path, name, refused=reason)
+                        else:
+                            sounds.append((name, key, (member.offset_data, member.size)))
             if _breaks_off(path, end):
                 raise tarfile.ReadError("its last part is missing")
+            following = _following(path, end)
         except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as e:
             yield self.file(path, prefix or printable(path.name), refused=f"the tar breaks off, or is none ({e})")
         for name, key, part in sounds:
             yield self.file(path, name, labels=labels.get(key, {}), part=part)
         for key in sorted(set(labels) - {key for _, key, _ in sounds}):
             yield self.file(path, key, refused="labels without a sound")
+        return following
 
     def sound(self, file: SourceFile) -> bytes:
         offset, size = file.part
@@ -97,6 +109,17 @@ def _breaks_off(path: Path, end: int) -> bool:
         f.seek(min(end, size))
         block = f.read(tarfile.BLOCKSIZE)
     return size < end or (bool(block) and block != bytes(tarfile.BLOCKSIZE))
+
+
+def _following(path: Path, end: int) -> int | None:
+    """Where another tar begins behind the zeros that close one; None where there is nothing else."""
+    with path.open("rb") as f:
+        f.seek(end)
+        while piece := f.read(1 << 20):
+            if rest := piece.lstrip(b"\0"):
+                found = f.tell() - len(rest)
+                return end + (found - end) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+    return None
 
 
 def _split(name: str) -> tuple[str, str]:
