@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,9 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-\.?\d")
 
     def error(self, message: str) -> NoReturn:
+        files = [word for word in sys.argv[1:] if word.startswith("-") and Path(word).exists()]
+        if files:
+            message += f"; a name that begins with a dash is written ./{files[0]}"
         raise UserError(f"{message} (see: {self.prog} --help)")
 
 

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import tempfile
 from pathlib import Path
 
 import gradio as gr
 
+from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import SoundModel
 
 from . import about, api, data, keys, morph, play
@@ -47,6 +49,12 @@ def build(desk: Desk) -> gr.Blocks:
 def launch(path: Path, port: int, vocoder: str = "auto", share: bool = False, auth: str | None = None) -> None:
     """Serve the page of the model at `path` on localhost until Ctrl-C; with `share` also under a public address.
     `auth` is USER:PASSWORD."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a page that has just ended is none
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError as e:
+            raise UserError(f"--port {port}: cannot be used ({e.strerror}); choose another") from None
     model = SoundModel.from_pretrained(path, vocoder=vocoder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing of a user is left behind
     with tempfile.TemporaryDirectory(prefix="audio-vaegan-demo-") as folder:

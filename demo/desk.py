@@ -109,7 +109,7 @@ class Desk:
         if peak <= 1:
             return clip, 0.0
         gain = gain_to_peak(peak)
-        return replace(clip, audio=after(clip.audio[0], clip.sample_rate, clip.audio.shape[1], gain, None)[None]), gain
+        return replace(clip, audio=clip.audio * 10 ** (gain / 20)), gain
 
     def change(
         self, opened: Opened, to: Mapping[str, float | str], move: Mapping[str, float], closed: bool

@@ -38,12 +38,18 @@ def test_files_are_sorted_by_what_a_few_labelled_ones_sound_like(tmp_path):
         make(tmp_path / "known" / kind, kind, range(0, 20, 4))
         make(tmp_path / "all", kind, range(21, 37, 2))
     (tmp_path / "all" / "broken.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "all" / "silent.wav", np.zeros(12000), 16000)
+    soundfile.write(tmp_path / "all" / "nothing.wav", np.full(1, 0.5), 96000)  # no sample is left of it at 16 kHz
+    long, rate = soundfile.read(tmp_path / "all" / "noise21.wav")
+    soundfile.write(tmp_path / "all" / "noise21.wav", np.pad(long, (0, 12000)), rate)
     out = tmp_path / "sorted"
     words = ("classify", "notes16k", tmp_path / "known", tmp_path / "all", "--copy", "--out", out)
     done = cli(*words)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((out / "classes.csv").open()))
     assert len(rows) == 24 and "left out:" in done.stdout and "15 labelled sounds of 3 classes" in done.stdout
+    assert "silent.wav: silent" in done.stdout and "nothing.wav: shorter than one sample" in done.stdout
+    assert "of 1 files longer than 1.024 s the beginning was heard" in done.stdout
     right = [r["class"] in r["file"].rsplit("/", 1)[1] for r in rows]
     assert np.mean(right) > 0.9
     assert all(float(r["probability"]) >= float(r["second_probability"]) for r in rows)

@@ -1,6 +1,7 @@
 """The page through its API, as scripts use it, and what it must not do. One page for all, of the package's model."""
 
 import json
+import socket
 import tempfile
 import urllib.error
 import urllib.request
@@ -16,8 +17,10 @@ from pages import connect, served
 
 from audio_vaegan.audio import read
 from audio_vaegan.descriptors import measure, pyin
+from audio_vaegan.errors import UserError
 from audio_vaegan.evaluation.dataset import read_rows
 from audio_vaegan.sound_model import SoundModel
+from demo.app import launch
 
 pytest.importorskip("gradio", reason="optional extra `demo`")
 NAMES = ("sample", "upload", "open", "edit", "morph", "morph_path", "place", "keyboard", "dataset")
@@ -241,3 +244,11 @@ def test_nothing_outside_its_folder_can_be_fetched(page, path):
 def test_words_that_are_wrong_get_one_line(tmp_path):
     assert "USER:PASSWORD" in one_line(cli("demo", "notes16k", "--auth", "me"))
     assert "not a model" in one_line(cli("demo", tmp_path / "nowhere"))
+
+
+def test_a_port_in_use_is_told_before_anything_else():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        with pytest.raises(UserError, match=r"--port \d+: cannot be used \(.*\); choose another"):
+            launch(Path("no model"), s.getsockname()[1])

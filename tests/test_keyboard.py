@@ -141,6 +141,13 @@ def test_notes_have_names():
     assert (args.set_pitch, args.pitch, args.input_pitch) == (63.0, -3.0, 69.0)
 
 
+def test_a_name_that_begins_with_a_dash_is_told_how_to_be_written(tmp_path, monkeypatch, mistake):
+    (tmp_path / "-k.wav").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", words := ["audio-vaegan", "edit", "m", "-k.wav", "--pitch", "1", "--out", "x.wav"])
+    assert "a name that begins with a dash is written ./-k.wav" in mistake(*words[1:])
+
+
 # -- generate
 
 

@@ -174,6 +174,11 @@ def test_a_clean_set_has_nothing_to_say(tmp_path: Path) -> None:
         ("Labels: the meter doubts the pitch of 3 of", {"doubts": {"pitch": 3}}, {}),
         ('220 clips of "bass" and 20 of "keys" (11 : 1)', {"labels": {"f": {"keys": 20, "bass": 220}}}, {}),
         ("C7 to B7 (1), beside C4 to B4 (239)", {}, {"pitch": [96.0 + 3] + [60.0 + i % 12 for i in range(239)]}),
+        (
+            "One file: 0.wav holds 61 of 240 clips (25.4 %)",
+            {},
+            {"source": ["0.wav"] * 61 + [f"{i}.wav" for i in range(1, 180)]},
+        ),
         ("Few groups: 9 groups", {"groups": 9}, {}),
         ("Empty split: test_note", {"splits": {"train": 180, "test_instrument": 60, "test_note": 0}}, {}),
         ("Empty split: train", {"splits": {"test_instrument": 60, "test_note": 180}}, {}),
@@ -182,7 +187,7 @@ def test_a_clean_set_has_nothing_to_say(tmp_path: Path) -> None:
 def test_each_trouble_gives_its_sentence_and_no_other(word: str, changes: Any, columns: Any) -> None:
     said = health(summary(**changes), table(**columns), RATE)
     assert sum(word in sentence for sentence in said) == 1, said
-    kind = word.split(":")[0] if word[0] in "SCDULFE" and ":" in word else ""
+    kind = word.split(":")[0] if word[0] in "SCDULFEO" and ":" in word else ""
     assert all(sentence.startswith(kind) for sentence in said) or not kind, said
 
 

@@ -69,12 +69,14 @@ def test_the_verb_puts_the_oddest_first(model, tmp_path):
     for f in sorted((ROOT / "recipes" / "notes" / "audio").glob("*-060-100.flac"))[:5]:
         (folder / f.name).write_bytes(f.read_bytes())
     (folder / "broken.wav").write_bytes(b"no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(12000), 16000)
     out = tmp_path / "scores.csv"
     words = ("score", "notes16k", *sorted(tmp_path.glob("odd*.wav")), folder, "--out", out)
     done = cli(*words)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 8 and "left out:" in done.stdout and "broken.wav" in done.stdout
+    assert "silent.wav: silent" in done.stdout
     assert {r["file"].rsplit("/", 1)[1] for r in rows[:3]} == {"odd0.wav", "odd1.wav", "odd2.wav"}
     assert "overwrite" in one_line(cli(*words))
 

@@ -1,6 +1,7 @@
 """What a user should know of the clips of a store, in sentences."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def health(summary: dict[str, Any], items: pa.Table, sample_rate: int | None = N
             said.append(
                 f"Duplicates: {n} in {m} with {what}; each copy weighs again, none stands on the other side of a split."
             )
+    said += _one_file(items, of)
     unpitched = summary.get("unpitched_clips", 0)
     if unpitched == clips:
         said.append("Unpitched: no clip has a pitch; a model of them has no pitch control.")
@@ -67,6 +69,17 @@ def health(summary: dict[str, Any], items: pa.Table, sample_rate: int | None = N
         if n:
             said.append(f"Labels: the meter doubts the {name} of {of(n)}; a wrong label teaches a wrong control.")
     return [*said, *_pitch_balance(items), *_label_balance(summary.get("labels", {})), *_held_out(summary)]
+
+
+def _one_file(items: pa.Table, of: Callable[[int], str]) -> list[str]:
+    """A file that holds more than a quarter of the clips."""
+    if "source" not in items.column_names or items.num_rows < 20:
+        return []
+    counts = items.column("source").value_counts().to_pylist()
+    most = max(counts, key=lambda c: c["counts"])
+    if len(counts) < 2 or most["counts"] * 4 <= items.num_rows:
+        return []
+    return [f"One file: {short(most['values'])} holds {of(most['counts'])}; cut it into its sounds, or leave it out."]
 
 
 def _pitch_balance(items: pa.Table) -> list[str]:

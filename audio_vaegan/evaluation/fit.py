@@ -22,7 +22,7 @@ from audio_vaegan.errors import UserError, did_you_mean
 from audio_vaegan.evaluation.controls import control_figures
 from audio_vaegan.evaluation.held import Held, Rows, check_fits, codes, pick
 from audio_vaegan.evaluation.sweep import Meter, judged, listen, sweep
-from audio_vaegan.models.bundle import bundle_folder, load_bundle
+from audio_vaegan.models.bundle import bundle_folder, load_bundle, packaged_models
 from audio_vaegan.models.level import READ
 from audio_vaegan.models.vocoder import open_vocoder
 from audio_vaegan.sound_model import SoundModel
@@ -49,12 +49,14 @@ def fit_controls(
     if it is empty), and errors and leakage are measured on `test_instrument`, instruments that training never saw.
     Directions that were fitted before stay.
     """
-    folder = bundle_folder(path)
+    folder = _own_folder(path)
     bundle = load_bundle(folder)
     model = SoundModel(bundle, open_vocoder(vocoder, bundle.recipe.mel, folder))
     check_fits(model, store)
     if not model.encodes:
         raise UserError(f"{path}: a GAN has no encoder, so that no code of a real sound is known; nothing to fit")
+    if bundle.about.get("store") not in (None, store.content_hash):
+        say("note: not the store that it was trained on; its prior and its maps become those of these sounds")
     rows = pick(store, "train", MOST_CODES)
     fitted = Fitted(model.hash, directions=_kept(folder, model.hash))
     z = codes(model, store, rows)
@@ -73,6 +75,8 @@ def fit_controls(
         learned, unheard = (torch.from_numpy(store.read(r)) for r in (some, apart))
         length = torch.from_numpy(store.column("length")[apart])
         fitted = replace(fitted, usual=learn_usual(model, learned, unheard, length))
+    else:
+        say(f"scores: left out; {FEWEST} clips of test_note are needed, there are {len(apart)} (data.test_notes)")
     names = judged(model)
     about: dict[str, Any] = {"store": store.content_hash, "vocoder": model.vocoder_title, "codes": len(rows)}
     if names:
@@ -93,6 +97,14 @@ def fit_controls(
     fitted = replace(fitted, about=about)
     save_fitted(fitted, folder)
     return fitted
+
+
+def _own_folder(path: Path) -> Path:
+    """The folder of a bundle that is the user's to write into. Raises UserError for a name of the package."""
+    folder = bundle_folder(path)
+    if folder in packaged_models().values() and not path.exists():
+        raise UserError(f"{path}: a model of the package stays as it is; copy {folder}, and fit the copy")
+    return folder
 
 
 def _in_tune(model: SoundModel, store: Store, rows: Rows, z: NDArray[np.float64], say: Callable[[str], None]) -> Rows:
@@ -224,7 +236,7 @@ def fit_directions(
 ) -> Fitted:
     """Fit a direction for each attribute, or `components` principal ones, and write them into the bundle. They move
     the timbre code alone, and hold the named controls."""
-    folder = bundle_folder(path)
+    folder = _own_folder(path)
     model = SoundModel.from_pretrained(folder)
     check_fits(model, store)
     if not model.encodes:

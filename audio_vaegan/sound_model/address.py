@@ -180,12 +180,11 @@ def latent_of(model: SoundModel, address: Address) -> Sound:
 
 
 def after(audio: Tensor, sample_rate: int, samples: int, gain: float, rate: int | None) -> Tensor:
-    """What is done to decoded audio `[samples]` at the model's rate: cut to `samples` (with 5 ms of fade where it would
-    go on), by `gain` in dB, resampled to `rate`."""
-    if samples < len(audio):
-        audio = audio[:samples].clone()
-        fade = min(samples, round(0.005 * sample_rate))
-        audio[samples - fade :] *= torch.linspace(1, 0, fade + 1)[1:]
+    """What is done to decoded audio `[samples]` at the model's rate: cut to `samples`, with 5 ms of fade, by `gain` in
+    dB, resampled to `rate`."""
+    audio = audio[:samples].clone()
+    fade = min(len(audio), round(0.005 * sample_rate))
+    audio[len(audio) - fade :] *= torch.linspace(1, 0, fade + 1)[1:]
     audio = audio * float(np.float32(10 ** (gain / 20)))
     if rate is None or rate == sample_rate:
         return audio

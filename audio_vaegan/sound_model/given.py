@@ -20,7 +20,10 @@ def audio(sound: str | Path | NDArray[np.floating] | Tensor, sample_rate: int) -
     that rate, as `[B, samples]`. Raises UserError for what is no such audio."""
     if isinstance(sound, str | Path):
         try:
-            return torch.from_numpy(read(Path(sound), sample_rate)[0]).unsqueeze(0)
+            found = torch.from_numpy(read(Path(sound), sample_rate)[0]).unsqueeze(0)
+            if not found.numel():
+                raise BadAudio(f"shorter than one sample at {sample_rate} Hz")
+            return found
         except BadAudio as e:
             raise UserError(f"{sound}: {e}") from None
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audio_vaegan.audio import write
+from audio_vaegan.audio import Stream, write
 from audio_vaegan.errors import UserError
 from audio_vaegan.models.controls import Between
 from audio_vaegan.sound_model.address import address_of, after
@@ -77,7 +77,7 @@ def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, l
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         sound = model.encode(path, **known)
-    notes = [f"note: {w.message}" for w in caught]
+    notes = [*other_form(path, model), *(f"note: {w.message}" for w in caught)]
     undefined = [name for name in model.controls if sound.controls[name].isnan().any()]
     if undefined:
         notes.append(f"note: undefined for {path.name}: {', '.join(undefined)}")
@@ -89,6 +89,16 @@ def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, l
                 f"{control.low:g} ... {control.high:g} {control.unit}"
             )
     return sound, notes
+
+
+def other_form(path: Path, model: SoundModel) -> list[str]:
+    """What is to be known of a file of another sample rate or number of channels than a model's sounds; a line or
+    none."""
+    file = Stream(path)
+    if (file.source_rate, file.channels) == (model.sample_rate, 1):
+        return []
+    was = f"{file.source_rate} Hz, {file.channels} channel{'s' * (file.channels > 1)}"
+    return [f"note: {path.name} has {was}; the result is at the model's {model.sample_rate} Hz, mono"]
 
 
 def gain_to_peak(peak: float) -> float:

@@ -1,5 +1,7 @@
 """What the networks need to know of the training clips before the first step."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -88,17 +90,18 @@ def _classes(store: Store, label: str) -> tuple[str, ...]:
     return tuple(sorted({v for v in (values[i] for i in store.split("train")) if v}))
 
 
-def hear_classes(clips: Clips, start: Bundle, batch: int = 64) -> dict[str, int]:
-    """Give clips without a class the one that a model hears in them (Lee 2013, "Pseudo-label"), and say how many those
-    are, by the name of the label."""
-    mel, found = Mel(start.recipe.mel), {}
+def hear_classes(clips: Clips, start: Bundle, batch: int = 64) -> dict[str, Counter[str]]:
+    """Give clips without a class the one that a model hears in them (Lee 2013, "Pseudo-label"), and say how many became
+    what, by the name of the label."""
+    mel, found = Mel(start.recipe.mel), dict[str, Counter[str]]()
     for i, (name, classes) in enumerate(clips.names.items()):
         rows = np.flatnonzero(np.isnan(clips.controls[:, i]) & bool(classes))
         for some in np.split(rows, range(batch, len(rows), batch)) if len(rows) else ():
             audio = clips.read(some)[0]
             audio = louder(audio, lacking(start.vaegan.controls, audio, start.recipe.mel.sample_rate))
             clips.controls[some, i] = start.hear_classes(mel(audio))[name].numpy()
-            found[name] = len(rows)
+        if len(rows):
+            found[name] = Counter(classes[int(k)] for k in clips.controls[rows, i])
     return found
 
 

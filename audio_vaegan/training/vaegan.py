@@ -82,8 +82,10 @@ class VaeGanTask:
         else:
             check_start(start, recipe, store)
             clips = Clips(store, training_rows(store), {c.name: c.classes for c in start.vaegan.controls})
-            for name, count in hear_classes(clips, start).items():
-                accelerator.print(f"{name}: {count} of {len(clips)} clips have none; taken as --start-from hears them")
+            for name, heard in hear_classes(clips, start).items():
+                kinds = ", ".join(f"{kind} {n}" for kind, n in heard.most_common())
+                told = f"{name}: {heard.total()} of {len(clips)} clips have none; taken as --start-from hears them"
+                accelerator.print(f"{told}: {kinds}")
         stay, aside = hold_out(store.codes("copy_of")[clips.clips], recipe.train.validation_share)
         self.clips = clips.part(stay)
         for line in too_few(recipe.train.validation_share, aside):

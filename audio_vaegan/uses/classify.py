@@ -17,6 +17,7 @@ from audio_vaegan.files import new_folder, printable, write_atomic
 from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.probing import features, fit_probe
 
+SILENT = 1e-4  # peak
 UNSURE = 0.5  # probability of the likeliest class below which a sound is called unsure
 
 
@@ -44,12 +45,12 @@ def classify_files(
     model = SoundModel.from_pretrained(path)
     if not model.encodes:
         raise UserError(f"{path}: a GAN, which has no encoder: it cannot classify")
-    heard, bad = _features(model, [file for file, _ in known], "labelled")
+    heard, bad, long_known = _features(model, [file for file, _ in known], "labelled")
     read = [name for file, name in known if file not in bad]
     if len(set(read)) < 2:
         raise UserError(f"{labelled}: only one class can be read; {next(iter(bad.values()))}")
     probe = fit_probe(heard, read)
-    found, missed = _features(model, files, "sounds")
+    found, missed, longer = _features(model, files, "sounds")
     share = probe.probabilities(found)
     text = io.StringIO()
     table = csv.writer(text)
@@ -75,7 +76,10 @@ def classify_files(
         write_atomic(folder / "classes.csv", text.getvalue().encode())
     best = share.max(axis=1)
     counts = {name: int((order[:, 0] == k).sum()) for k, name in enumerate(probe.classes)}
+    seconds = model.clip_samples / model.sample_rate
+    cut = f"note: of {longer + long_known} files longer than {seconds:.3f} s the beginning was heard"
     return [
+        *([cut] if longer + long_known else []),
         *(f"left out: {reason}" for reason in [*bad.values(), *missed.values()]),
         f"{len(known) - len(bad)} labelled sounds of {len(names)} classes; {len(there)} sorted: "
         + ", ".join(f"{printable(name)} {count}" for name, count in counts.items()),
@@ -95,15 +99,19 @@ def _free(path: Path) -> Path:
     return found
 
 
-def _features(model: SoundModel, files: Sequence[Path], name: str) -> tuple[NDArray[np.float64], dict[Path, str]]:
-    """Features of the first clip of each file, and the reasons why some could not be read."""
-    found, bad = [], {}
+def _features(model: SoundModel, files: Sequence[Path], name: str) -> tuple[NDArray[np.float64], dict[Path, str], int]:
+    """Features of the first clip of each file, the reasons why some could not be read, and how many are longer."""
+    found, bad, longer = [], {}, 0
     with tqdm(total=len(files), desc=name, unit="file", delay=1) as bar:
         for i in range(0, len(files), BATCH):
             clips = []
             for file in files[i : i + BATCH]:
                 try:
-                    audio = model.heard(file)[: model.clip_samples]
+                    audio = model.heard(file)
+                    if audio.abs().max() < SILENT:
+                        raise UserError(f"{file}: silent")
+                    longer += len(audio) > model.clip_samples
+                    audio = audio[: model.clip_samples]
                     clips.append(torch.nn.functional.pad(audio, (0, model.clip_samples - len(audio))))
                 except UserError as e:
                     bad[file] = str(e)
@@ -112,4 +120,4 @@ def _features(model: SoundModel, files: Sequence[Path], name: str) -> tuple[NDAr
                 found.append(features(model, torch.stack(clips)))
     if not found:
         raise UserError("; ".join(list(bad.values())[:3]))
-    return np.concatenate(found), bad
+    return np.concatenate(found), bad, longer

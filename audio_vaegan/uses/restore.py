@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from audio_vaegan.audio import Stream, write
+from audio_vaegan.audio import write
 from audio_vaegan.files import check_out_sound
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.writing import other_form
 
 
 def restore_file(
@@ -28,9 +29,6 @@ def restore_file(
     write(out, audio[0].numpy(), model.sample_rate, f"model {model.hash[:12]} restored")
     there = {n: (c, float(sound.controls[n])) for n, c in model.controls.items() if not sound.controls[n].isnan().any()}
     of = ", ".join(f"{n} {c.show(v)}" if c.classes else f"{n} {v:.2f} {c.unit}" for n, (c, v) in there.items())
-    file = Stream(sound_path)
-    if (file.source_rate, file.channels) != (model.sample_rate, 1):
-        was = f"{file.source_rate} Hz, {file.channels} channel{'s' * (file.channels > 1)}"
-        of += f"\nnote: {sound_path.name} has {was}; the result is at the model's {model.sample_rate} Hz, mono"
+    of += "".join(f"\n{note}" for note in other_form(sound_path, model))
     made = f"written: {out} (AI-generated in part, vocoder: {model.vocoder_title})"
     return f"found: {of or 'a timbre'}\n{made}"

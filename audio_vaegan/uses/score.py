@@ -14,6 +14,7 @@ from audio_vaegan.files import printable, write_atomic
 from audio_vaegan.sound_model import SoundModel
 
 SHOWN = 20
+SILENT = 1e-4  # peak
 
 
 def score_files(
@@ -39,7 +40,10 @@ def score_files(
     failed = []
     for file in tqdm(files, desc="score", unit="file", delay=1):
         try:
-            odd = model.score(file)
+            audio = model.heard(file)
+            if audio.abs().max() < SILENT:
+                raise UserError(f"{file}: silent")
+            odd = model.score(audio)
         except UserError as e:
             if model.fitted.usual is None:
                 raise
