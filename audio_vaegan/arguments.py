@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-\.?\d")
 
     def error(self, message: str) -> NoReturn:
-        files = [word for word in sys.argv[1:] if word.startswith("-") and Path(word).exists()]
+        files = [w for w in sys.argv[1:] if w.startswith("-") and not w.startswith("--") and os.path.lexists(w)]
         if files:
             message += f"; a name that begins with a dash is written ./{files[0]}"
         raise UserError(f"{message} (see: {self.prog} --help)")

@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--count", type=int, help="how many sounds in all (default: 16); classes and values take turns")
     control_words(p)
     p.add_argument("--class", dest="classes", nargs="+", help="class names, if trained with classes; repeated likewise")
-    p.add_argument("--address", help="one sound of a data set again: `address` of its row, or its file's tag")
+    p.add_argument("--address", help="a sound again: the address in its file's tag, or in its row")
     p.add_argument("--normalize", action="store_true", help="bring the peak of every sound to -1 dBFS")
     p.add_argument(
         "--keyboard", type=keys, metavar="FIRST:LAST", help="keys, like 48:72 or C3:C5: one timbre, for samplers"

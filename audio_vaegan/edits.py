@@ -16,7 +16,7 @@ from audio_vaegan.files import check_out_folder, check_out_sound, new_folder
 from audio_vaegan.sound_model import BATCH, Edited, Sound, SoundModel
 from audio_vaegan.sound_model.editing import least_brightness
 from audio_vaegan.sound_model.mixing import envelope_control, join, morph, transfer
-from audio_vaegan.sound_model.writing import PEAK, encode_file, gain_to_peak, row, write_sound
+from audio_vaegan.sound_model.writing import PEAK, encode_file, gain_within, row, unlimited, write_sound
 
 MAX_STEPS = 1000
 FADE, SLIDE = 0.05, 0.01  # seconds of a sweep's cross-fades, and by which a step may begin later to fit
@@ -52,13 +52,12 @@ def edit_file(
         shift = {n: v for n, v in (shift or {}).items() if n != "brightness"}
         to = {**(to or {}), "brightness": lowest}
     result = model.edit(sound, shift=shift, set=to, move=move, closed_loop=closed_loop)
-    gain = 0.0
-    if result.audio.abs().max() >= 1:
-        clip = model.decode(result.sound(sound.samples), limit=False)
-        gain = gain_to_peak(float(clip.audio.abs().max()))
-        found = model.measure(clip.audio * 10 ** (gain / 20), sound.samples)
-        result = replace(result, audio=clip.audio, achieved=found)
-        notes.append(f"note: too loud for a file; turned down by {-gain:.1f} dB to a peak of {PEAK:g} dBFS")
+    result = unlimited(model, result)
+    gain = gain_within(result.audio)
+    if gain:
+        found = model.measure(result.audio * 10 ** (gain / 20), sound.samples)
+        result = replace(result, achieved=found)
+        notes.append(f"note: {turned_down(gain)}")
     write_sound(out, model, result, 0, sound.samples, gain)
     moved = [f"{name}: moved by {amount:g}" for name, amount in (move or {}).items()]
     return "\n".join([*notes, *_said(model, sound, result), *moved, _written(out, model)])
@@ -72,6 +71,11 @@ def too_dark(model: SoundModel, sound: Sound, shift: Mapping[str, float], to: Ma
         return None
     control = model.controls["brightness"]
     return float(lowest) if control.low <= float(lowest) <= control.high else None
+
+
+def turned_down(gain: float) -> str:
+    """What is to be known of a sound that was turned down by a gain in dB."""
+    return f"too loud for a file; turned down by {-gain:.1f} dB to a peak of {PEAK:g} dBFS"
 
 
 def raised(lowest: float) -> str:
@@ -117,9 +121,11 @@ def transfer_file(
     controls = list(model.controls.values())
     (a, notes), (b, more) = encode_file(model, timbre), encode_file(model, envelope)
     sound = transfer(a, b, controls)
-    clip = model.decode(sound)
-    found = model.measure(clip.audio, sound.samples)
-    write_sound(out, model, clip, 0, sound.samples)
+    clip = model.decode(sound, limit=False)
+    gain = gain_within(clip.audio)
+    notes += [f"note: {turned_down(gain)}"] if gain else []
+    found = model.measure(clip.audio * 10 ** (gain / 20), sound.samples)
+    write_sound(out, model, clip, 0, sound.samples, gain)
     lines = []
     for c in controls:
         source = envelope if envelope_control(c) else timbre
@@ -168,13 +174,14 @@ def write_path(model: SoundModel, a: Sound, b: Sound, steps: int, folder: Path, 
     ):
         for index in torch.arange(steps).split(BATCH):
             part = sound.rows(index)
-            clip = model.decode(part)
+            clip = model.decode(part, limit=False)
             for k, i in enumerate(index.tolist()):
-                address = write_sound(files[i], model, clip, k, part.samples)
+                gain = gain_within(clip.audio[k])
+                address = write_sound(files[i], model, clip, k, part.samples, gain)
                 share = round(float(shares[i]), 6)
                 rows.write(row(model, clip, k, files[i].name, share=share, item=i, address=address))
                 if sweep:
-                    pieces.append(clip.audio[k, : int(part.samples[k])])
+                    pieces.append(clip.audio[k, : int(part.samples[k])] * 10 ** (gain / 20))
             bar.update(len(index))
         if sweep:
             whole = join(pieces, round(FADE * model.sample_rate), round(SLIDE * model.sample_rate)).clamp(-1, 1)

@@ -11,7 +11,17 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.files import check_out_folder, new_folder, write_atomic
 from audio_vaegan.sound_model import BATCH, Sound, SoundModel
 from audio_vaegan.sound_model.editing import least_brightness
-from audio_vaegan.sound_model.writing import Asked, check_draw, encode_file, row, shown, wanted, write_sound
+from audio_vaegan.sound_model.writing import (
+    Asked,
+    check_draw,
+    encode_file,
+    gain_within,
+    row,
+    shown,
+    unlimited,
+    wanted,
+    write_sound,
+)
 from audio_vaegan.version import __version__
 
 # Flats: a sharp's sign begins a directive in an SFZ file, and a fragment in an address.
@@ -82,7 +92,8 @@ def write_keys(
     closed_loop: bool = False,
 ) -> list[Path]:
     """Write one sound at every of the ascending `keys` into `folder`, with `metadata.jsonl` and `instrument.sfz`.
-    Returns the sound files. `origin` says in their tags where the timbre is from, `made` in their rows."""
+    Returns the sound files. `origin` says in the instrument where the timbre is from, `made` in their rows. A key that
+    is too loud for a file is turned down."""
     whole = one.rows(torch.zeros(len(keys), dtype=torch.long))
     files = [f"{key:03d}-{note_name(key)}.wav" for key in keys]
     with (
@@ -96,9 +107,9 @@ def write_keys(
                 control, brightness = model.controls["brightness"], some.controls["brightness"].maximum(lowest)
                 if ((control.low <= brightness) & (brightness <= control.high)).all():
                     wanted["brightness"] = brightness.tolist()
-            clip = model.edit(some, set=wanted, closed_loop=closed_loop)
+            clip = unlimited(model, model.edit(some, set=wanted, closed_loop=closed_loop))
             for k, i in enumerate(index.tolist()):
-                address = write_sound(folder / files[i], model, clip, k, some.samples)
+                address = write_sound(folder / files[i], model, clip, k, some.samples, gain_within(clip.audio[k]))
                 measured = shown(model, "pitch", float(clip.achieved["pitch"][k]))
                 rows.write(row(model, clip, k, files[i], pitch_measured=measured, key=keys[i], address=address, **made))
             bar.update(len(index))

@@ -19,7 +19,7 @@ from audio_vaegan.edits import raised, too_dark
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound, SoundModel
 from audio_vaegan.sound_model.address import HASH, Address, address_of, after, latent_of, parse_address, vocoder_name
-from audio_vaegan.sound_model.writing import PEAK, gain_to_peak
+from audio_vaegan.sound_model.writing import PEAK, gain_within
 
 LONGEST = 60.0  # seconds of an upload; the first clip of it is used
 KEPT = 32  # sounds whose reconstruction is remembered
@@ -105,10 +105,7 @@ class Desk:
     def decode(self, sound: Sound) -> tuple[Clip, float]:
         """A sound's clip, and the gain in dB that it came by: above full scale it is turned down, as by `generate`."""
         clip = self.model.decode(sound, limit=False)
-        peak = float(clip.audio.abs().max())
-        if peak <= 1:
-            return clip, 0.0
-        gain = gain_to_peak(peak)
+        gain = gain_within(clip.audio)
         return replace(clip, audio=clip.audio * 10 ** (gain / 20)), gain
 
     def change(

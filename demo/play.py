@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -121,10 +121,11 @@ def tab(desk: Desk) -> Player:
         """The sound at an address, and what it was drawn with where the address says it."""
         opened = desk.open(text)
         address = parse_address(opened.address, model.controls)
-        if address.z is not None or address.seed >= SEEDS:
+        asked = {c.name: str(address.controls[c.name]) for c in classes if c.name in address.controls}
+        plain = desk.drawn(address.seed, address.truncation, asked)  # what the form can say
+        if str(replace(address, gain=0.0)) != plain or address.seed >= SEEDS or address.truncation > MOST_TRUNCATION:
             return [*show(opened), *[gr.skip()] * len(drawn)]
-        asked = [address.controls.get(c.name, ANY) for c in classes]
-        return [*show(opened), address.seed, min(address.truncation, MOST_TRUNCATION), *asked]
+        return [*show(opened), address.seed, address.truncation, *(asked.get(c.name, ANY) for c in classes)]
 
     def sample(seed: float, truncation: float, *chosen: str) -> list[Any]:
         try:

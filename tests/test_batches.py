@@ -70,6 +70,9 @@ def test_all_clips_of_a_file_are_on_one_side():
         sources = np.repeat(np.arange(files), clips)
         stay, aside = hold_out(sources, 0.05)
         assert len(aside) == 64 and len(stay) == (files - 1) * clips and not {*sources[aside]} & {*sources[stay]}
+    giant = np.repeat(np.arange(40), [10] * 20 + [5000] + [10] * 19)  # which would be the first of two chosen
+    stay, aside = hold_out(giant, 0.05)
+    assert len(stay) + len(aside) == len(giant) and 0 < len(aside) <= 64
     assert "too few files" in too_few(0.05, hold_out(np.arange(5), 0.05)[1])[0] and not too_few(0.0, np.arange(0))
 
 

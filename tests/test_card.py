@@ -177,7 +177,7 @@ def test_what_was_asked_first_is_what_counts_as_asked(rows):
     assert told["controls"]["pitch"]["asked_histogram"]["counts"][0] >= 30
     assert told["controls"]["pitch"]["error"]["max"] < 2  # of what it was delivered under
     text = card(FACTS, tally, DATA_FILES, LOAD)
-    assert "every attempt at the first having failed: 30 (" in text and "| octave | asked first | delivered |" in text
+    assert "under a request drawn anew: 30 (" in text and "| octave | asked first | delivered |" in text
 
 
 def test_the_card_says_what_it_was_made_by_and_from():

@@ -98,9 +98,9 @@ def decoded(monkeypatch):
     """The latents of all that is decoded, in order."""
     kept, decode = [], SoundModel.decode
 
-    def keep(model, sound, *how):
+    def keep(model, sound, *how, **named):
         kept.append(sound)
-        return decode(model, sound, *how)
+        return decode(model, sound, *how, **named)
 
     monkeypatch.setattr(SoundModel, "decode", keep)
     return kept

@@ -163,8 +163,16 @@ def test_noise_follows_wherever_a_sound_came_from(model):
     assert apart[:, :-80].abs().max() < 1e-4  # its latents are the sound's; the last 5 ms are faded
 
 
-def test_the_closed_loop_works_in_inference_mode(model):
+def test_a_sound_recalled_at_another_rate_is_edited_whole(model):
+    place = address_of(model, model.sample(1, seed=3, pitch=60.0).sound())
+    for rate in (8000, 44100):
+        assert model.recall(f"{place},rate={rate}").sound().samples.tolist() == [16384]
+    assert model.recall(f"{place},samples=9000,rate=44100").sound().samples.tolist() == [9000]
+
+
+def test_the_closed_loop_works_in_inference_mode():
     with torch.inference_mode():
+        model = SoundModel.from_pretrained(NOTES)
         made = model.sample(1, pitch=60.0, brightness=10.0, closed_loop=True).sound()
         model.restore(torch.zeros(16000), gaps=[(0.3, 0.4)])
         assert float(model.edit(made, shift={"pitch": 3.0}, closed_loop=True).achieved["pitch"]) == pytest.approx(

@@ -159,6 +159,7 @@ def test_bad_requests_get_one_line(model, call, says):
 
 def test_audio_may_be_of_any_float(model):
     sounds = tone(64), tone(64).astype(np.float64), torch.from_numpy(tone(64)), tone(64)[None].tolist()
+    sounds += tone(64)[::-1].copy()[::-1], tone(64).astype(">f4")
     assert len({float(model.encode(s).controls["pitch"]) for s in sounds}) == 1
     assert model.encode(torch.from_numpy(tone(64)).bfloat16()).z.dtype == torch.float32
 

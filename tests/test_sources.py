@@ -302,6 +302,9 @@ def test_a_table_whose_rows_cannot_be_told_apart_is_a_mistake(tmp_path, text, sa
         listed(root)
     (root / "labels.csv").write_text('file,a,\n0.wav,5" drum,,\n1.wav,"a ""b"" c"\n')  # lone quotes, empty cells
     assert [listed(root)[f"{i}.wav"].labels for i in (0, 1)] == [{"a": '5" drum'}, {"a": 'a "b" c'}]
+    (root / "labels.csv").unlink()
+    (root / "labels.tsv").write_text('file\ta\n0.wav\t"Hello," he said.\n1.wav\tx\n')  # by tabs a quote may be text
+    assert [listed(root)[f"{i}.wav"].labels for i in (0, 1)] == [{"a": '"Hello," he said.'}, {"a": "x"}]
 
 
 @pytest.mark.parametrize("zone", ["years", "Mars/Base"])
@@ -359,6 +362,9 @@ def test_a_link_gives_the_name_and_its_target_the_identity(tmp_path):
     files = {f["file"]: f for f in json.loads((tmp_path / "store" / "report.json").read_text())["files"]}
     assert files["a.wav"]["used"] and "given twice" in files["real/a.wav"]["reason"]
     assert Store(tmp_path / "store").label("who") == ["anna"]
+    (tmp_path / "way").symlink_to(tmp_path / "real")
+    sounds(tmp_path / "beside", "c.wav")
+    prepare([tmp_path / "way" / ".." / "beside"], RECIPE, tmp_path / "followed")  # beside where the link leads
     shard(tmp_path / "0a1b", [("b.flac", flac(60))])
     (tmp_path / "train.tar").symlink_to("0a1b")
     prepare([tmp_path / "train.tar"], RECIPE, tmp_path / "tarred")

@@ -78,13 +78,14 @@ def hold_out(sources: NDArray[Any], share: float, most: int = 64) -> tuple[NDArr
     """Places of clips that stay for training, and of those set aside for validation.
 
     `sources` names the file of each clip: no file has clips on both sides. The files set aside are spread evenly,
-    about `share` of them, until they hold `most` clips, and of what they hold beyond none is used; with a single file
-    none is.
+    about `share` of them, until they hold `most` clips, and of what they hold beyond none is used; none is that holds
+    more than twice that share of all, and with a single file none.
     """
     names, first, counts = np.unique(sources, return_index=True, return_counts=True)
     order = np.argsort(first)
     wanted = min(round(share * len(names)), len(names) - 1, most)
     chosen = order[((np.arange(wanted) + 0.5) * len(names) / max(1, wanted)).astype(np.int64)]
+    chosen = chosen[counts[chosen] <= max(most, 2 * share * len(sources))]
     chosen = chosen[np.cumsum(counts[chosen]) - counts[chosen] < most]
     there = np.isin(sources, names[chosen])
     aside = np.flatnonzero(there)

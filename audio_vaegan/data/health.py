@@ -79,7 +79,9 @@ def _one_file(items: pa.Table, of: Callable[[int], str]) -> list[str]:
     most = max(counts, key=lambda c: c["counts"])
     if len(counts) < 2 or most["counts"] * 4 <= items.num_rows:
         return []
-    return [f"One file: {short(most['values'])} holds {of(most['counts'])}; cut it into its sounds, or leave it out."]
+    return [
+        f"One file: {short(most['values'])} holds {of(most['counts'])}; cut it (data.windows: onsets), or leave it out."
+    ]
 
 
 def _pitch_balance(items: pa.Table) -> list[str]:

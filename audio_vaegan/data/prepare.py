@@ -75,7 +75,7 @@ def prepare(
     A store that is up to date is not touched. With `dry_run` there is no store, but the report, in OUT.report.
     Raises UserError when nothing is usable, or when `out` holds something else.
     """
-    paths, out = [Path(os.path.abspath(p)) for p in paths], out.resolve()
+    paths, out = [_named(p) for p in paths], out.resolve()
     if out.parent == out or out == Path.cwd():
         raise UserError(f"--out {out}: is no new folder; give it a name of its own")
     if out.exists() and not out.is_dir():
@@ -224,6 +224,11 @@ def _as_they_were(files: list[SourceFile], before: dict[str, dict[str, Any]], wo
 def _keys(files: list[SourceFile], workers: int) -> list[str]:
     with ThreadPoolExecutor(workers) as pool:
         return list(tqdm(pool.map(_identity, files), total=len(files), desc="compare", unit="file", delay=2))
+
+
+def _named(path: Path) -> Path:
+    """A source's path with its own name, which may be a link's; what leads there is followed."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def _identity(file: SourceFile) -> str:

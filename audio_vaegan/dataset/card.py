@@ -240,11 +240,11 @@ units; they were measured on each finished sound.{_sources(facts)}
 one is from the other in the sounds delivered. The meters are audio-vaegan's own, on **every** sound; for pitch that is
 YIN, and on a sample of the sounds pYIN had to agree.
 
-A sound that missed a request by more than the tolerance was rejected and tried again, and where every attempt failed,
-what of its request is drawn was drawn anew (see Yield); below is the request that it was delivered under. So *within
-tolerance* (an undefined value counts as outside) says what was let through, not how good the meters are. For that there
-is an independent check of a data set that is laid out as audiofolder, by meters that share no code with these:
-`audio-vaegan evaluate-dataset DS`.
+A sound that missed a request by more than the tolerance was rejected and tried again; where all attempts failed, or the
+sound was a duplicate, it was asked for something else (see Yield). Below is the request it was delivered under. So
+*within tolerance* (an undefined value counts as outside) says what was let through, not how good the meters are. For
+that there is an independent check of a data set that is laid out as audiofolder, by meters that share no code with
+these: `audio-vaegan evaluate-dataset DS`.
 
 {_accuracy(facts, tally)}
 
@@ -266,8 +266,7 @@ Peak: {_levels(tally.peak, "dBFS")}. Loudness: {_levels(tally.loudness, "LUFS")}
 
 - asked for: {facts.asked:,}; delivered: {facts.delivered:,} ({_share(facts.delivered, facts.asked)})
 - the sounds delivered, by the attempt that was good: {tries}
-- of them under a request drawn anew, every attempt at the first having failed: {tally.anew:,} (*Balance* shows under
-  *asked* what was asked of them first)
+- of them under a request drawn anew: {tally.anew:,} (*Balance* shows under *asked first* what was asked of them before)
 - rejected attempts, by reason (one may have several): {_reasons(facts.rejected)}
 - never delivered, by the last reason: {_reasons(facts.missing)}
 

@@ -128,8 +128,8 @@ def _facts(done: Finished) -> Facts:
         torch=torch.__version__,
         vocoder_asked=Path(done.vocoder).name if Path(done.vocoder).exists() else done.vocoder,
         shortest=min(lengths) if spec.augment else None,
-        sources=len(plan.sources),
-        cut=sum(source.samples > plan.samples for source in plan.sources),
+        sources=sum(s.seconds > 0 for s in plan.sources),
+        cut=sum(round(s.seconds * model.sample_rate) > plan.samples for s in plan.sources),
         loudness_tolerance=None if spec.loudness is None else LOUDNESS,
     )
 

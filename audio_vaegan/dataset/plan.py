@@ -1,6 +1,5 @@
 """What each sound of a data set is asked to be: a pure function of the spec, the model and the sound's number."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ import numpy as np
 import torch
 from scipy.special import ndtr, ndtri
 
-from audio_vaegan.audio import SUFFIXES
+from audio_vaegan.audio import SUFFIXES, BadAudio, Stream
 from audio_vaegan.dataset.spec import Group, Spec, Values
 from audio_vaegan.descriptors import DESCRIPTORS
 from audio_vaegan.errors import UserError
+from audio_vaegan.files import sha256_file
 from audio_vaegan.models.controls import Control
 from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.drawing import draw
@@ -43,8 +43,8 @@ class Source:
     """A sound file to vary."""
 
     path: Path  # below the folder
-    digest: str  # of what the encoder is given of it: files that sound the same have the same
-    samples: int  # of the whole file, at the model's rate; 0: it cannot be read
+    digest: str  # SHA-256 of its bytes: copies have the same
+    seconds: float  # as its header says; 0: it cannot be read
 
 
 class Plan:
@@ -54,7 +54,7 @@ class Plan:
         """`sources` to vary, if they are known already."""
         self.spec, self.model = spec, model
         self.classes = next((c for c in model.controls.values() if c.classes), None)
-        self.sources = _sources(spec, model) if sources is None else sources
+        self.sources = _sources(spec) if sources is None else sources
         self.count = spec.total or len(self.sources) * spec.augment.factor  # type: ignore[union-attr]
         self.starts = np.cumsum([0, *(g.count for g in spec.groups)])
         self.sample_rate = spec.sample_rate or model.sample_rate
@@ -226,7 +226,7 @@ def _mass(normal: tuple[float, float], control: Control | None) -> tuple[float, 
     return low, high - low
 
 
-def _sources(spec: Spec, model: SoundModel) -> list[Source]:
+def _sources(spec: Spec) -> list[Source]:
     """The sound files to vary, in the order of their names."""
     if not spec.augment:
         return []
@@ -236,12 +236,12 @@ def _sources(spec: Spec, model: SoundModel) -> list[Source]:
     found = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise UserError(f"augment: no sound file in {folder}")
-    return [_source(folder, path, model) for path in found]
+    return [_source(folder, path) for path in found]
 
 
-def _source(folder: Path, path: Path, model: SoundModel) -> Source:
+def _source(folder: Path, path: Path) -> Source:
     try:
-        audio = model.heard(folder / path)
-    except UserError:  # which is said of each of its variations
-        audio = torch.zeros(0)
-    return Source(path, hashlib.sha256(audio[: model.clip_samples].numpy().tobytes()).hexdigest(), len(audio))
+        seconds = Stream(folder / path).promised
+    except BadAudio:  # which is said of each of its variations
+        seconds = 0.0
+    return Source(path, sha256_file(folder / path), seconds)

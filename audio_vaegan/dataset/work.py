@@ -124,7 +124,7 @@ def _job(plan: Plan) -> dict[str, Any]:
     for name in ("controls.json", "fingerprints.safetensors"):
         file = None if model.folder is None else model.folder / name
         beside[name] = sha256_file(file) if file is not None and file.is_file() else None
-    files = [[printable(s.path.as_posix()), s.digest, s.samples] for s in plan.sources]
+    files = [[printable(s.path.as_posix()), s.digest] for s in plan.sources]
     versions = {"audio_vaegan": __version__, "torch": torch.__version__}
     return {
         "spec": plan.spec.told,

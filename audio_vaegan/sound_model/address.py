@@ -2,8 +2,8 @@
 
     model=3f2ab1c4d5e6,vocoder=9c11ab34cd56,seed=7,item=12,prior=fitted,truncation=1,closed=1,pitch=60,brightness=12.5
 
-A sound that was drawn is known by its seed and its controls; one that came of a real sound by its latent (`z`;
-`noise=1`: its noisiness was asked for). What was done to the audio afterwards stands there, too: `samples` (cut to so
+A sound of a data set that was drawn is known by its seed and its controls; any other by its latent (`z`; `noise=1`: its
+noisiness was asked for). What was done to the audio afterwards stands there, too: `samples` (cut to so
 many), `gain` (dB), `rate` (Hz, resampled).
 """
 
@@ -77,7 +77,7 @@ def parse_address(text: str, controls: Mapping[str, Control]) -> Address:
     """Read an address; `controls` are those that the model has. Raises UserError."""
     found: dict[str, str] = {}
     if "model=" not in text:
-        raise UserError(f"--address: {text[:40]!r} is none; the rows of a data set have one each, and its files' tags")
+        raise UserError(f"--address: {text[:40]!r} is none; files that were made have one in their tag, and their rows")
     tag = text.lstrip().startswith("AI-generated")  # of a file
     for part in text[text.index("model=") if tag else 0 :].strip().split(","):
         key, equals, value = part.partition("=")
@@ -147,7 +147,8 @@ def recall(model: SoundModel, text: str) -> Clip:
     seed = address.seed if address.z is None else None
     first = clip.sound().rows(torch.tensor([0]))
     rate = address.rate or model.sample_rate
-    return Clip(audio, rate, first.z, first.controls, clip.mel[:1], seed, first.own_noise)
+    length = torch.tensor([min(samples, model.clip_samples)])
+    return Clip(audio, rate, first.z, first.controls, clip.mel[:1], seed, first.own_noise, length)
 
 
 def _made(model: SoundModel, address: Address) -> Clip:

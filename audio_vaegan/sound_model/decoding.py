@@ -39,7 +39,7 @@ def decode(model: SoundModel, sound: Sound, seed: int | None, limit: bool) -> Cl
     audio = level.louder(audio, gain)
     audio = audio.clamp(-1, 1) if limit else audio
     mel = _louder_mel(model, mel, gain).cpu()
-    return Clip(audio, model.sample_rate, sound.z, sound.controls, mel, seed, sound.own_noise)
+    return Clip(audio, model.sample_rate, sound.z, sound.controls, mel, seed, sound.own_noise, sound.samples)
 
 
 def _within_reach(model: SoundModel, sound: Sound) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def audio(sound: str | Path | NDArray[np.floating] | Tensor, sample_rate: int) -
         except BadAudio as e:
             raise UserError(f"{sound}: {e}") from None
     try:
-        numbers = sound.detach() if isinstance(sound, Tensor) else torch.as_tensor(np.asarray(sound))
+        numbers = sound.detach() if isinstance(sound, Tensor) else _tensor(np.asarray(sound))
     except (TypeError, ValueError):
         raise UserError("audio must be a file, or numbers [samples] or [B, samples]") from None
     if not numbers.is_floating_point():
@@ -39,6 +40,11 @@ def audio(sound: str | Path | NDArray[np.floating] | Tensor, sample_rate: int) -
     if shape[1] <= CHANNELS < shape[0]:
         raise UserError(f"audio must be [samples] or [B, samples], got {shape}; of several channels take the mean")
     return numbers
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """An array of any order of bytes and samples."""
+    return torch.from_numpy(np.array(array, dtype=np.float32) if array.dtype.kind == "f" else np.array(array))
 
 
 def known(controls: Mapping[str, Control], values: Mapping[str, Values], count: int) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ class SoundModel(ModelHubMixin, library_name="audio-vaegan"):
         self.folder: Path | None = None
 
     @classmethod
+    @torch.inference_mode(False)  # closed loops need gradients
     def from_pretrained(  # type: ignore[override]  # the mixin's would ask the hub for the package's models first
         cls, name: str | Path, device: str | torch.device = "cpu", vocoder: str = AUTO
     ) -> "SoundModel":

@@ -53,9 +53,11 @@ class Clip:
     mel: Tensor  # log-mel [B, n_mels, T]
     seed: int | None = None
     own_noise: Tensor | None = None  # see Sound
+    samples: Tensor | None = None  # see Sound; None: as many as there are
 
     def sound(self, samples: Tensor | None = None) -> Sound:
-        """Its latents, to be edited or morphed; of each clip the first `samples` `[B]` sound (None: all of it)."""
+        """Its latents, to be edited or morphed; of each clip the first `samples` `[B]` sound (None: its own)."""
+        samples = self.samples if samples is None else samples
         whole = torch.full((len(self.z),), self.audio.shape[1])
         return Sound(self.z, self.controls, whole if samples is None else samples, self.own_noise)
 

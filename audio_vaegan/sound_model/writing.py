@@ -4,8 +4,9 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from audio_vaegan.sound_model.sounds import Clip, Sound
 
 Asked = Mapping[str, Sequence[Any]]  # control -> numbers, names of classes, or one pair (low, high)
 PEAK, SILENT = -1.0, 1e-4  # dBFS, to which a sound is brought; a peak (linear) below which it is only raised so far
+ClipT = TypeVar("ClipT", bound=Clip)
 Wanted = dict[str, Any]  # control -> a list of numbers or names, or one Between
 
 
@@ -104,6 +106,19 @@ def other_form(path: Path, model: SoundModel) -> list[str]:
 def gain_to_peak(peak: float) -> float:
     """dB that bring a peak (linear) to `PEAK`."""
     return round(PEAK - 20 * math.log10(max(peak, SILENT)), 4)
+
+
+def unlimited(model: SoundModel, clip: ClipT) -> ClipT:
+    """A clip that full scale has cut off, as it is without; any other as it is."""
+    if clip.audio.abs().max() < 1:
+        return clip
+    return replace(clip, audio=model.decode(clip.sound(), limit=False).audio)
+
+
+def gain_within(audio: Tensor) -> float:
+    """dB, 0 or less, by which audio fits into a file."""
+    peak = float(audio.abs().max())
+    return gain_to_peak(peak) if peak > 1 else 0.0
 
 
 def write_sound(

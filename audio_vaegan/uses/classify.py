@@ -16,8 +16,8 @@ from audio_vaegan.errors import UserError
 from audio_vaegan.files import new_folder, printable, write_atomic
 from audio_vaegan.sound_model import BATCH, SoundModel
 from audio_vaegan.sound_model.probing import features, fit_probe
+from audio_vaegan.sound_model.writing import SILENT
 
-SILENT = 1e-4  # peak
 UNSURE = 0.5  # probability of the likeliest class below which a sound is called unsure
 
 

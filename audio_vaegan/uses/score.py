@@ -12,9 +12,9 @@ from audio_vaegan.audio import sound_files
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import printable, write_atomic
 from audio_vaegan.sound_model import SoundModel
+from audio_vaegan.sound_model.writing import SILENT
 
 SHOWN = 20
-SILENT = 1e-4  # peak
 
 
 def score_files(
@@ -40,10 +40,9 @@ def score_files(
     failed = []
     for file in tqdm(files, desc="score", unit="file", delay=1):
         try:
-            audio = model.heard(file)
+            odd = model.score(audio := model.heard(file))
             if audio.abs().max() < SILENT:
                 raise UserError(f"{file}: silent")
-            odd = model.score(audio)
         except UserError as e:
             if model.fitted.usual is None:
                 raise

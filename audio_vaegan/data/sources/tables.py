@@ -7,7 +7,7 @@ import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,12 +55,12 @@ def inside(name: str) -> str | None:
     return path.as_posix()
 
 
-def _csv(path: Path) -> list[dict[str, Any]]:
+def _csv(path: Path, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as f:
         first = f.readline()
         f.seek(0)
         mark = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-        reader = csv.DictReader(f, delimiter=mark, strict=True)
+        reader = csv.DictReader(f, delimiter=mark, strict=True, quoting=quoting)
         rows: list[dict[str, Any]] = []
         line = 1  # at which the row at hand begins
         try:
@@ -74,6 +74,8 @@ def _csv(path: Path) -> list[dict[str, Any]]:
                 rows.append(row)
                 line = reader.line_num + 1
         except csv.Error as e:
+            if path.suffix.lower() == ".tsv" and quoting == csv.QUOTE_MINIMAL:
+                return _csv(path, csv.QUOTE_NONE)  # where tabs part the cells, a quote may be text
             mend = " (a quote too many, or too few?)" if "EOF" in str(e) or "expected after" in str(e) else ""
             raise ValueError(f"line {line}: {e}{mend}") from None
         return rows
