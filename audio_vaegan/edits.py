@@ -16,7 +16,7 @@ from audio_vaegan.files import check_out_folder, check_out_sound, new_folder
 from audio_vaegan.sound_model import BATCH, Edited, Sound, SoundModel
 from audio_vaegan.sound_model.editing import least_brightness
 from audio_vaegan.sound_model.mixing import envelope_control, join, morph, transfer
-from audio_vaegan.sound_model.writing import PEAK, encode_file, gain_within, row, unlimited, write_sound
+from audio_vaegan.sound_model.writing import encode_file, gain_within, row, turned_down, unlimited, write_sound
 
 MAX_STEPS = 1000
 FADE, SLIDE = 0.05, 0.01  # seconds of a sweep's cross-fades, and by which a step may begin later to fit
@@ -57,8 +57,8 @@ def edit_file(
     if gain:
         found = model.measure(result.audio * 10 ** (gain / 20), sound.samples)
         result = replace(result, achieved=found)
-        notes.append(f"note: {turned_down(gain)}")
-    write_sound(out, model, result, 0, sound.samples, gain)
+    notes += [f"note: {line}" for line in turned_down(gain)]
+    write_sound(out, model, result, gain=gain)
     moved = [f"{name}: moved by {amount:g}" for name, amount in (move or {}).items()]
     return "\n".join([*notes, *_said(model, sound, result), *moved, _written(out, model)])
 
@@ -71,11 +71,6 @@ def too_dark(model: SoundModel, sound: Sound, shift: Mapping[str, float], to: Ma
         return None
     control = model.controls["brightness"]
     return float(lowest) if control.low <= float(lowest) <= control.high else None
-
-
-def turned_down(gain: float) -> str:
-    """What is to be known of a sound that was turned down by a gain in dB."""
-    return f"too loud for a file; turned down by {-gain:.1f} dB to a peak of {PEAK:g} dBFS"
 
 
 def raised(lowest: float) -> str:
@@ -123,9 +118,9 @@ def transfer_file(
     sound = transfer(a, b, controls)
     clip = model.decode(sound, limit=False)
     gain = gain_within(clip.audio)
-    notes += [f"note: {turned_down(gain)}"] if gain else []
+    notes += [f"note: {line}" for line in turned_down(gain)]
     found = model.measure(clip.audio * 10 ** (gain / 20), sound.samples)
-    write_sound(out, model, clip, 0, sound.samples, gain)
+    write_sound(out, model, clip, gain=gain)
     lines = []
     for c in controls:
         source = envelope if envelope_control(c) else timbre
@@ -177,7 +172,7 @@ def write_path(model: SoundModel, a: Sound, b: Sound, steps: int, folder: Path, 
             clip = model.decode(part, limit=False)
             for k, i in enumerate(index.tolist()):
                 gain = gain_within(clip.audio[k])
-                address = write_sound(files[i], model, clip, k, part.samples, gain)
+                address = write_sound(files[i], model, clip, k, gain)
                 share = round(float(shares[i]), 6)
                 rows.write(row(model, clip, k, files[i].name, share=share, item=i, address=address))
                 if sweep:

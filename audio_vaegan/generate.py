@@ -16,6 +16,7 @@ from audio_vaegan.sound_model.writing import (
     Wanted,
     check_draw,
     gain_to_peak,
+    gain_within,
     row,
     shown,
     wanted,
@@ -65,7 +66,7 @@ def write_sounds(
             loud += int((peak > 1).sum())
             for k, i in enumerate(items):
                 file = f"{i:05d}{_told(model, clip, k)}.wav"
-                gain = gain_to_peak(float(peak[k])) if normalize or peak[k] > 1 else 0.0
+                gain = gain_to_peak(float(peak[k])) if normalize else gain_within(clip.audio[k])
                 address = write_sound(folder / file, model, clip, k, gain=gain)
                 rows.write(row(model, clip, k, file, seed=seed, item=i, **how, gain_db=gain, address=address))
             bar.update(len(items))

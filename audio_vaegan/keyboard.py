@@ -69,7 +69,7 @@ def keyboard(
     notes: list[str] = []
     if like is None:
         clip = model.sample(1, seed=seed, truncation=truncation, prior=prior, **values, pitch=keys[len(keys) // 2])
-        one = clip.sound(torch.tensor([model.clip_samples]))
+        one = clip.sound()
         made = {"seed": seed, "item": 0, "truncation": truncation, "prior": prior}
     else:
         one, notes = encode_file(model, like)
@@ -109,7 +109,7 @@ def write_keys(
                     wanted["brightness"] = brightness.tolist()
             clip = unlimited(model, model.edit(some, set=wanted, closed_loop=closed_loop))
             for k, i in enumerate(index.tolist()):
-                address = write_sound(folder / files[i], model, clip, k, some.samples, gain_within(clip.audio[k]))
+                address = write_sound(folder / files[i], model, clip, k, gain_within(clip.audio[k]))
                 measured = shown(model, "pitch", float(clip.achieved["pitch"][k]))
                 rows.write(row(model, clip, k, files[i], pitch_measured=measured, key=keys[i], address=address, **made))
             bar.update(len(index))

@@ -19,7 +19,7 @@ from audio_vaegan.edits import raised, too_dark
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound, SoundModel
 from audio_vaegan.sound_model.address import HASH, Address, address_of, after, latent_of, parse_address, vocoder_name
-from audio_vaegan.sound_model.writing import PEAK, gain_within
+from audio_vaegan.sound_model.writing import gain_within, turned_down
 
 LONGEST = 60.0  # seconds of an upload; the first clip of it is used
 KEPT = 32  # sounds whose reconstruction is remembered
@@ -74,7 +74,7 @@ class Desk:
         sound = self._latent(address)
         clip, gain = self.decode(sound)
         own = str(replace(address, gain=gain))
-        found = Opened(sound, clip, self.model.measure(clip.audio, sound.samples), own, turned_down(gain))
+        found = Opened(sound, clip, self.model.measure(clip.audio, sound.samples), own, tuple(turned_down(gain)))
         self._opened[text] = found
         while len(self._opened) > KEPT:
             self._opened.popitem(last=False)
@@ -119,15 +119,15 @@ class Desk:
         if lowest is not None:
             asked["brightness"] = lowest
         made = self.model.edit(sound, set=asked, move=move, closed_loop=closed)
-        whole = made.sound(sound.samples)
+        whole = made.sound()
         clip: Clip = made
         gain, measured = 0.0, made.achieved
         if made.audio.abs().max() >= 1:
             clip, gain = self.decode(whole)
             measured = self.model.measure(clip.audio, whole.samples)
         address = self.address(whole, gain) if asked or move else opened.address
-        notes = () if lowest is None else (raised(lowest),)
-        return Opened(whole, clip, measured, address, notes + turned_down(gain)), asked
+        notes = [] if lowest is None else [raised(lowest)]
+        return Opened(whole, clip, measured, address, (*notes, *turned_down(gain))), asked
 
     def upload(self, path: str) -> tuple[Sound, list[str]]:
         """The latents of a file that a user gave, and what should be known of it."""
@@ -161,11 +161,6 @@ class Desk:
         )  # ends as its address says
         write(file, audio.numpy(), self.model.sample_rate, address)
         return str(file)
-
-
-def turned_down(gain: float) -> tuple[str, ...]:
-    """What is to be known of a sound that was turned down by a gain in dB."""
-    return (f"too loud for a file: turned down by {-gain:.1f} dB to a peak of {PEAK:g} dBFS",) if gain else ()
 
 
 def number(value: Any, what: str, kind: str = "a number") -> float:

@@ -9,8 +9,9 @@ import torch
 from audio_vaegan.edits import write_path
 from audio_vaegan.errors import UserError
 from audio_vaegan.sound_model import Clip, Sound
+from audio_vaegan.sound_model.writing import turned_down
 
-from .desk import Desk, number, plainly, turned_down
+from .desk import Desk, number, plainly
 from .pictures import side_by_side, spectrogram, timbre_map
 from .play import Player
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from audio_vaegan.audio import Stream, write
@@ -121,14 +120,17 @@ def gain_within(audio: Tensor) -> float:
     return gain_to_peak(peak) if peak > 1 else 0.0
 
 
-def write_sound(
-    file: Path, model: SoundModel, clip: Clip, k: int = 0, samples: Tensor | None = None, gain: float = 0.0
-) -> str:
-    """Write sound `k` of a clip by a gain in dB, tagged as AI-generated with its address, which is returned; of each
-    clip the first `samples` `[B]` sound (None: all of it)."""
-    whole = torch.full((len(clip.z),), model.clip_samples) if samples is None else samples
-    address = address_of(model, clip.sound(whole), k, gain)
-    write(file, after(clip.audio[k], model.sample_rate, int(whole[k]), gain, None).numpy(), model.sample_rate, address)
+def turned_down(gain: float) -> list[str]:
+    """What is to be known of a sound that was turned down by a gain in dB; a line or none."""
+    return [f"too loud for a file: turned down by {-gain:.1f} dB to a peak of {PEAK:g} dBFS"] if gain else []
+
+
+def write_sound(file: Path, model: SoundModel, clip: Clip, k: int = 0, gain: float = 0.0) -> str:
+    """Write sound `k` of a clip by a gain in dB, tagged as AI-generated with its address, which is returned."""
+    sound = clip.sound()
+    address = address_of(model, sound, k, gain)
+    audio = after(clip.audio[k], model.sample_rate, int(sound.samples[k]), gain, None)
+    write(file, audio.numpy(), model.sample_rate, address)
     return address
 
 
