@@ -1,12 +1,13 @@
 """Maps, prior, closed loop and their file: on worlds whose truth is known."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from audio_vaegan.control.calibration import IDENTITY, Map, fit_map
 from audio_vaegan.control.closed_loop import close_loop
@@ -109,7 +110,14 @@ def test_what_is_saved_of_a_prior_does_not_grow_by_what_it_was_asked(prior, tmp_
     draw(fitted, 5, np.full((5, 2), np.nan), truncation=0.5)
     save_fitted(Fitted("0" * 64, prior=fitted), tmp_path)
     kept = load((tmp_path / "controls.safetensors").read_bytes())
-    assert sorted(kept) == ["prior.covariance", "prior.defined", "prior.mean", "prior.weight"]
+    assert sorted(kept) == ["prior.covariance", "prior.defined", "prior.kind", "prior.mean", "prior.weight"]
+    del kept["prior.kind"]  # as models of before have it: all of one kind
+    content = save(kept)
+    (tmp_path / "controls.safetensors").write_bytes(content)
+    about = json.loads((tmp_path / "controls.json").read_text())
+    (tmp_path / "controls.json").write_text(json.dumps(about | {"tensors_sha256": hashlib.sha256(content).hexdigest()}))
+    found = load_fitted(tmp_path, "0" * 64)
+    assert found is not None and found.prior is not None and not found.prior.kind.any()
 
 
 def test_a_class_that_is_asked_brings_codes_of_that_class_alone():
@@ -123,6 +131,32 @@ def test_a_class_that_is_asked_brings_codes_of_that_class_alone():
     assert (made[30:60, 1] > 4).all() and (np.abs(made[np.r_[:30, 60:90], 1]) < 4).all()
     free = fitted.sample(normal, even, np.full((90, 1), np.nan))
     assert np.abs(free[:, 0] - free[:, 0].round()).max() < 0.1 and set(free[:, 0].round()) == {0.0, 1.0, 2.0}
+
+
+def test_each_class_keeps_its_own_place_and_width():
+    """Few sounds of a narrow class among many of wide ones: what is drawn of it is as narrow, and stays where it is."""
+    rng = np.random.default_rng(4)
+    kind = np.r_[np.zeros(12), np.ones(150), np.full(150, 2)]
+    z = np.concatenate([kind[:, None], rng.standard_normal((312, 20))], axis=1)
+    z[:12, 1] = 3 + 0.1 * z[:12, 1]
+    z[:12, 2:] += 2
+    fitted = fit_prior(z, 2, [0])
+    normal, even = rng.standard_normal((600, 21)), rng.uniform(size=(600, 3))
+    asked = np.stack([np.repeat([0.0, 1.0], 300), np.full(600, np.nan)], axis=1)
+    made = fitted.sample(normal, even, asked)
+    np.testing.assert_allclose(made[:300].mean(0), z[:12].mean(0), atol=0.25)
+    np.testing.assert_allclose(made[300:].mean(0), z[12:162].mean(0), atol=0.25)
+    assert made[:300, 1].std() < 0.65 and made[300:, 1].std() == pytest.approx(1, abs=0.12)
+    assert fitted.covariance.shape == (3, 21, 21)
+
+
+def test_a_coordinate_that_never_varies_does_no_harm():
+    z = np.random.default_rng(5).standard_normal((60, 6))
+    z[:, 0], z[:, 1], z[:, 4] = np.arange(60) % 3, np.nan, 2.0
+    fitted = fit_prior(z, 2, [0])
+    made = draw(fitted, 50, np.full((50, 2), np.nan))
+    assert np.isfinite(np.delete(made, 1, axis=1)).all() and np.isnan(made[:, 1]).all()
+    np.testing.assert_allclose(made[:, 4], 2.0, atol=0.1)
 
 
 def test_the_distance_to_the_prior_is_that_to_its_nearest_kernel(prior):
@@ -224,6 +258,7 @@ def fitted(prior):
         {"brass": Direction("brass", "joint", vector, 0.0, 1.0, True, 0.9, 40)},
         fit_usual(("a", "b"), np.exp(vector.reshape(3, 2)), Features(np.zeros(4), np.eye(2, 4))),
         {"store": "s"},
+        np.arange(5.0),
     )
 
 
@@ -234,6 +269,7 @@ def test_what_was_fitted_is_read_back(tmp_path, fitted):
     assert again.controls == fitted.controls and again.about == fitted.about
     np.testing.assert_allclose(again.prior.covariance, fitted.prior.covariance, rtol=1e-6)
     np.testing.assert_array_equal(again.directions["brass"].vector, np.arange(6.0))
+    np.testing.assert_array_equal(again.ceiling, np.arange(5.0))
     assert again.usual.names == ("a", "b")
     np.testing.assert_allclose(again.usual.quantiles, fitted.usual.quantiles, rtol=1e-6)
     np.testing.assert_array_equal(again.usual.features.axes, np.eye(2, 4))

@@ -106,7 +106,7 @@ def test_the_closed_loop_is_never_farther_from_what_was_asked_by_its_own_meters(
         return torch.stack(found).square().mean(dim=0)
 
     assert (error(closed) <= error(opened) + 1e-6).all()
-    assert closed.residual["loudness"].abs().mean() < opened.residual["loudness"].abs().mean()
+    assert max(float(e.residual["loudness"].abs().max()) for e in (opened, closed)) < 0.01
     for name in asked:
         torch.testing.assert_close(
             closed.residual[name], closed.achieved[name] - closed.requested[name], equal_nan=True

@@ -20,6 +20,7 @@ from audio_vaegan.models.bundle import PACKAGED, packaged_models
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.address import address_of, latent_of, parse_address
 from audio_vaegan.sound_model.compressing import decompress
+from audio_vaegan.sound_model.decoding import below
 
 NOTES = Path("notes16k")
 
@@ -108,9 +109,8 @@ def test_no_sound_is_clipped_and_names_tell_classes(tmp_path, more):
     rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
     assert [r["file_name"] for r in rows] == [f"0000{k}-{('kick', 'hand_drum')[k % 2]}.wav" for k in range(4)]
     peaks = np.array([np.abs(soundfile.read(tmp_path / "out" / r["file_name"])[0]).max() for r in rows])
-    assert peaks.max() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
-    assert all((r["gain_db"] < 0) == (p > 0.88) for r, p in zip(rows, peaks, strict=True)) or more
-    assert not more or peaks.min() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    moved = peaks if more else peaks[[r["gain_db"] < 0 for r in rows]]
+    assert len(moved) and moved == pytest.approx(10 ** (-1 / 20), abs=1e-3) and peaks.max() < 1
 
 
 def test_every_file_is_made_again_by_its_tag(model, tmp_path):
@@ -206,6 +206,46 @@ def test_drums_are_of_the_kind_that_is_asked(drums):
         found = np.array([judge_control("brightness", a, 16000) for a in audio])
         middle[kind] = np.nanmedian(found)
     assert middle["kick"] + 12 < middle["snare"] < middle["hihat"] - 2
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.1, 0.35, 0.8])
+def test_a_hit_is_as_loud_as_its_file(drums, seconds):
+    """Set in the mel alone, which knows of no end, those shorter than a block of the meter came 2 to 10 dB too loud."""
+    time = torch.arange(round(seconds * 16000)) / 16000
+    noise = 0.1 * torch.randn(2, len(time), generator=torch.Generator().manual_seed(0))
+    thud = 0.3 * torch.sin(2 * torch.pi * 180 * time)
+    hits = torch.cat([noise, thud.unsqueeze(0)]) * torch.exp(-3 * time / seconds)
+    sound = drums.encode(hits)
+    for edited in (drums.edit(sound), drums.edit(sound, shift={"loudness": -3.0})):
+        heard = drums.measure(edited.audio[:, : len(time)], sound.samples)["loudness"]
+        torch.testing.assert_close(heard, edited.requested["loudness"], atol=0.1, rtol=0)
+
+
+def test_samples_are_as_loud_as_asked_alone_or_among_others(model, drums):
+    for one in (model, drums):
+        clip = one.sample(5, seed=3, loudness=[-40.0, -35.0, -30.0, -25.0, -20.0], limit=False)
+        heard = one.measure(clip.audio)["loudness"]
+        torch.testing.assert_close(heard, torch.tensor([-40.0, -35.0, -30.0, -25.0, -20.0]), atol=0.02, rtol=0)
+        alone = one.sample(1, first=4, seed=3, loudness=-20.0, limit=False)
+        torch.testing.assert_close(alone.audio[0], clip.audio[4], atol=1e-5, rtol=1e-4)
+
+
+def test_no_drum_whistles_at_the_edge_of_the_band(model, drums):
+    """Real hits have nothing above 7.4 kHz that is louder than all else; of the samples one in twelve had, before no
+    band might rise farther above the others than in training."""
+    spectrum = torch.stft(drums.sample(100, seed=1).audio, 512, 128, window=torch.hann_window(512), return_complex=True)
+    loudest = spectrum.abs().square().mean(dim=2).argmax(dim=1) * (16000 / 512)
+    assert (loudest > 7400).float().mean() <= 0.02
+    assert drums.fitted.ceiling is not None and drums.fitted.ceiling.shape == (128,)
+    assert model.fitted.ceiling is None  # partials lie wherever they are asked for
+
+
+def test_a_ceiling_holds_down_what_rises_above_it_and_nothing_else():
+    mel = torch.zeros(1, 4, 3)
+    mel[0, 3] = torch.tensor([8.0, 0.0, -8.0])  # 6 above the mean of the first frame, 6 below that of the last
+    held = below(np.array([9.0, 9.0, 9.0, 2.0]), mel)
+    np.testing.assert_array_equal(held[0, 3], [4.0, 0.0, -8.0])
+    assert torch.equal(held[0, :3], mel[0, :3]) and below(None, mel) is mel
 
 
 def test_both_know_how_usual_sounds_score(model, drums):

@@ -1,7 +1,7 @@
 """What is fitted to a model after training and lies beside it: calibration, prior, directions.
 
 BUNDLE/controls.json         what was fitted, measured on what; the hash of the model it was measured on
-       controls.safetensors  the prior, the directions, how real sounds score
+       controls.safetensors  the prior, the directions, how real sounds score, how loud bands can be
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -55,7 +56,8 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Fitted:
-    """All of it; `model_hash` is the model's, `about` says what it was measured on."""
+    """All of it; `model_hash` is the model's, `about` says what it was measured on. `ceiling` `[n_mels]`: the most that
+    bands lay above the mean of their frame in training, in normalised log-mel."""
 
     model_hash: str
     controls: dict[str, Calibration] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Fitted:
     directions: dict[str, Direction] = field(default_factory=dict)
     usual: Usual | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    ceiling: NDArray[np.float64] | None = None
 
     def with_directions(self, more: Mapping[str, Direction]) -> "Fitted":
         return replace(self, directions={**self.directions, **more})
@@ -72,7 +75,9 @@ def save_fitted(fitted: Fitted, folder: Path) -> None:
     """Write the two files into a bundle, each whole or not at all; the JSON last, with the hash of the tensors."""
     tensors = {f"direction.{name}": d.vector for name, d in fitted.directions.items()}
     if fitted.prior is not None:
-        tensors |= {f"prior.{k}": getattr(fitted.prior, k) for k in _PRIOR}
+        tensors |= {f"prior.{k}": getattr(fitted.prior, k) for k in (*_PRIOR, "kind")}
+    if fitted.ceiling is not None:
+        tensors["ceiling"] = fitted.ceiling
     usual = fitted.usual
     if usual is not None:
         arrays = {"usual": usual} if usual.features is None else {"usual": usual, "usual.features": usual.features}
@@ -124,16 +129,23 @@ def load_fitted(folder: Path, model_hash: str) -> Fitted | None:
         }
         prior = None
         if text["prior"] is not None:
-            parts = {k: tensors[f"prior.{k}"] for k in _PRIOR}
-            prior = Prior(**parts, radius=float(text["prior"]["radius"]))
+            prior = _prior(float(text["prior"]["radius"]), tensors)
         usual = None if text.get("usual") is None else _usual(text["usual"], tensors)
         if not all(np.isfinite([d.low, d.high, d.score, d.count]).all() for d in directions.values()):
             raise ValueError("a direction of NaN")
-        fitted = Fitted(model_hash, controls, prior, directions, usual, dict(text["about"]))
+        fitted = Fitted(model_hash, controls, prior, directions, usual, dict(text["about"]), tensors.get("ceiling"))
     except (AttributeError, KeyError, TypeError, ValueError, OSError, SafetensorError) as e:
         reason = " ".join(str(e).split())[:120]
         raise UserError(f"{path}: damaged ({type(e).__name__}: {reason}); {again}") from None
     return fitted
+
+
+def _prior(radius: float, tensors: dict[str, Any]) -> Prior:
+    parts = {k: tensors[f"prior.{k}"] for k in _PRIOR}
+    kind = tensors.get("prior.kind", np.zeros(len(parts["weight"]))).astype(np.int64)  # before, all were of one kind
+    if not ((kind >= 0) & (kind < len(parts["covariance"]))).all():
+        raise ValueError("the prior has not the kinds that it names")
+    return Prior(**parts, kind=kind, radius=radius)
 
 
 def _usual(value: dict[str, Any], tensors: dict[str, Any]) -> Usual:

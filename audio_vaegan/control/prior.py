@@ -19,12 +19,13 @@ CROWD = 5  # the neighbour whose distance says how rare a code is
 WIDEST = 0.95  # of the codes' own variance, in any direction: the most that a kernel takes
 POINT = 1e-4  # variance of a class in its kernel
 LEAST = 40  # codes to fit a prior to
+FEW = 5  # codes that those of all classes count for beside a class's own, where its widths are told
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Mixture of K Gaussians over z `[Z]` of which the first C coordinates are controls; all have one covariance, or
-    each its own.
+    """Mixture of K Gaussians over z `[Z]` of which the first C coordinates are controls; those of a kind, one of M,
+    have one covariance.
 
     `defined` `[K, C]`: how often a control is defined in a component. `radius`: 99 % of the timbre codes are no
     longer.
@@ -32,7 +33,8 @@ class Prior:
 
     weight: NDArray[np.float64]  # [K]
     mean: NDArray[np.float64]  # [K, Z]
-    covariance: NDArray[np.float64]  # [1 or K, Z, Z]
+    covariance: NDArray[np.float64]  # [M, Z, Z]
+    kind: NDArray[np.int64]  # [K]
     defined: NDArray[np.float64]  # [K, C]
     radius: float
 
@@ -58,13 +60,13 @@ class Prior:
         from scipy.spatial.distance import cdist
 
         nearest = np.full(len(z), np.inf)
-        there, kinds = np.isfinite(z), self._kinds()
+        there = np.isfinite(z)
         for kind, covariance in enumerate(self.covariance):
             precision = np.linalg.inv(covariance)
             for pattern in np.unique(there, axis=0):
                 rows = np.flatnonzero((there == pattern).all(axis=1))
                 root = np.linalg.cholesky(precision[np.ix_(pattern, pattern)])
-                away = cdist(z[rows][:, pattern] @ root, self.mean[kinds == kind][:, pattern] @ root).min(axis=1)
+                away = cdist(z[rows][:, pattern] @ root, self.mean[self.kind == kind][:, pattern] @ root).min(axis=1)
                 nearest[rows] = np.minimum(nearest[rows], away / np.sqrt(z.shape[1]))
         return nearest
 
@@ -76,17 +78,12 @@ class Prior:
         neighbour = min(CROWD, len(away) - 1)
         return np.argsort(np.partition(away, neighbour)[:, neighbour], kind="stable")
 
-    def _kinds(self) -> NDArray[np.int64]:
-        """Which covariance a component has `[K]`."""
-        return np.arange(len(self.weight)) % len(self.covariance)
-
     def _conditional(
         self, pattern: NDArray[np.bool_], normal: Floats, even: Floats, asked: Floats, truncation: float
     ) -> NDArray[np.float64]:
         """The rows whose given controls are those of `pattern` `[C]`."""
         known = np.flatnonzero(pattern)
         free = np.setdiff1d(np.arange(self.mean.shape[1]), known)
-        kinds = self._kinds()
         log = np.tile(np.log(np.maximum(self.weight, 1e-300)), (len(normal), 1))
         gains = []
         if len(known):
@@ -95,7 +92,7 @@ class Prior:
             for kind, covariance in enumerate(self.covariance):
                 inner = covariance[np.ix_(known, known)]
                 gains.append(np.linalg.solve(inner, covariance[np.ix_(known, free)]).T)
-                mine = kinds == kind
+                mine = self.kind == kind
                 square = np.einsum("nkg,gh,nkh->nk", away[:, mine], np.linalg.inv(inner), away[:, mine])
                 log[:, mine] += -0.5 * square - 0.5 * np.linalg.slogdet(inner)[1]
         share = np.exp(log - log.max(axis=1, keepdims=True))
@@ -109,8 +106,8 @@ class Prior:
         which = np.minimum((drawn.cumsum(axis=1) < even[:, :1]).sum(axis=1), len(self.weight) - 1)
         out = np.empty((len(normal), self.mean.shape[1]))
         out[:, known] = asked[:, known]
-        for kind in np.unique(kinds[which]):
-            rows = np.flatnonzero(kinds[which] == kind)
+        for kind in np.unique(self.kind[which]):
+            rows = np.flatnonzero(self.kind[which] == kind)
             mean = self.mean[np.ix_(which[rows], free)]
             covariance = self.covariance[kind][np.ix_(free, free)]
             if len(known):
@@ -121,7 +118,7 @@ class Prior:
         if truncation != 1:
             middle = share @ self.mean[:, free]
             for kind, gain in enumerate(gains):
-                mine = kinds == kind
+                mine = self.kind == kind
                 middle += np.einsum("nk,nkg->ng", share[:, mine], away[:, mine]) @ gain.T
             out[:, free] = middle + (truncation if truncation > 1 else truncation**0.5) * (out[:, free] - middle)
         undefined = ~pattern & (even[:, 1:] >= self.defined[which])
@@ -136,30 +133,39 @@ def fit_prior(z: Floats, controls: int, classes: Sequence[int] = ()) -> Prior:
     Kernels stand nearer to the mean than their codes, so that the mixture has mean and covariance of the codes (West
     1993, "Approximating posterior distributions by mixtures", section 2.2, here in each direction by its own share):
     a direction in which even neighbours differ as much as all codes do is all kernel. The coordinates `classes` are
-    classes: neighbours share them, and kernels do not reach from one to the next.
+    classes: neighbours share them, kernels do not reach from one to the next, and all of this holds within a class,
+    whose kernels are as much wider or narrower in a coordinate as its codes are.
     """
     z = np.asarray(z, dtype=np.float64)
     z = z[np.linspace(0, len(z) - 1, min(len(z), KERNELS)).round().astype(np.int64)]
     defined = np.isfinite(z[:, :controls])
-    fill = np.where(defined.any(axis=0), np.nanmean(np.where(defined, z[:, :controls], np.nan), axis=0), 0.0)
-    full = z.copy()
-    full[:, :controls] = np.where(defined, z[:, :controls], fill)
-    whole, free = full, np.setdiff1d(np.arange(z.shape[1]), classes)
-    kind = np.unique(full[:, list(classes)], axis=0, return_inverse=True)[1].ravel() if len(classes) else None
-    full = full[:, free]
-    middle, spread = full.mean(axis=0), np.cov(full.T) + 1e-4 * np.eye(full.shape[1])
+    fill = np.nan_to_num(z[:, :controls]).sum(axis=0) / defined.sum(axis=0).clip(1)
+    mean: NDArray[np.float64] = np.array(z)
+    mean[:, :controls] = np.where(defined, z[:, :controls], fill)
+    radius = float(np.quantile(np.linalg.norm(mean[:, controls:], axis=1), 0.99))
+    free = np.setdiff1d(np.arange(z.shape[1]), classes)
+    kind = np.unique(mean[:, list(classes)], axis=0, return_inverse=True)[1].ravel()
+    member = kind == np.arange(kind.max() + 1)[:, None]  # [M, N]
+    count, full = member.sum(axis=1, keepdims=True), mean[:, free]
+    middle = member @ full / count
+    full = full - middle[kind]
+    square = np.square(full)
+    usual = square.mean(axis=0).clip(1e-12)
+    width = np.sqrt((member @ square + FEW * usual) / ((count + FEW) * usual))
+    full = full / width[kind]
+    spread = np.cov(full.T) + 1e-4 * np.eye(full.shape[1])
     size, axes = np.linalg.eigh(spread)
     root, back = (axes * size**power @ axes.T for power in (0.5, -0.5))
     between = full[_nearest(full @ back, kind)] - full
     share, turn = np.linalg.eigh(back @ (between.T @ between / (2 * len(full))) @ back)
     share = share.clip(1e-3, WIDEST)
     shrink = root @ (turn * np.sqrt(1 - share) @ turn.T) @ back
-    mean = np.array(whole, dtype=np.float64)
-    covariance = POINT * np.eye(z.shape[1])
-    mean[:, free] = middle + (full - middle) @ shrink.T
-    covariance[np.ix_(free, free)] = root @ (turn * share @ turn.T) @ root
-    radius = float(np.quantile(np.linalg.norm(whole[:, controls:], axis=1), 0.99))
-    return Prior(np.full(len(full), 1 / len(full)), mean, covariance[None], defined.astype(np.float64), radius)
+    mean[:, free] = middle[kind] + width[kind] * (full @ shrink.T)
+    covariance = np.tile(POINT * np.eye(z.shape[1]), (len(middle), 1, 1))
+    covariance[np.ix_(np.arange(len(middle)), free, free)] = (
+        root @ (turn * share @ turn.T) @ root * width[:, :, None] * width[:, None]
+    )
+    return Prior(np.full(len(full), 1 / len(full)), mean, covariance, kind, defined.astype(np.float64), radius)
 
 
 def _square_distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,10 +174,9 @@ def _square_distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return square[:, None] + square - 2 * points @ points.T
 
 
-def _nearest(points: NDArray[np.float64], kind: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _nearest(points: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.int64]:
     """The nearest other point of each `[N, Z]`, of the same kind `[N]`; of a kind of its own, the point itself."""
     away = _square_distances(points)
-    if kind is not None:
-        away[kind[:, None] != kind] = np.inf
+    away[kind[:, None] != kind] = np.inf
     np.fill_diagonal(away, 1e300)
     return away.argmin(axis=1)

@@ -91,6 +91,7 @@ class Variations:
         prior, size = self.model.prior, len(self.model.controls)
         if prior is not None:
             mean = prior.weight @ prior.mean[:, size:]
-            spread = np.diagonal(prior.covariance, axis1=1, axis2=2)[:, size:] + (prior.mean[:, size:] - mean) ** 2
+            widths = np.diagonal(prior.covariance, axis1=1, axis2=2)[prior.kind, size:]
+            spread = widths + (prior.mean[:, size:] - mean) ** 2
             normal = normal * np.sqrt(prior.weight @ spread)
         return (self.how.timbre * normal).astype(np.float32)

@@ -58,7 +58,7 @@ def fit_controls(
     if bundle.about.get("store") not in (None, store.content_hash):
         say("note: not the store that it was trained on; its prior and its maps become those of these sounds")
     rows = pick(store, "train", MOST_CODES)
-    fitted = Fitted(model.hash, directions=_kept(folder, model.hash))
+    fitted = Fitted(model.hash, directions=_kept(folder, model.hash), ceiling=_ceiling(model, store, rows))
     z = codes(model, store, rows)
     first = rows[(store.column("copy_of") == store.column("source"))[rows]]
     save_fingerprints(_prints(model, store, first), folder, model.hash, _map_of(model, store, rows, z))
@@ -126,6 +126,18 @@ def _in_tune(model: SoundModel, store: Store, rows: Rows, z: NDArray[np.float64]
         heard.append(measure(audio, model.sample_rate, some.samples, ["pitch"])["pitch"].numpy())
     kept = own[~np.isfinite(pitch) | (np.abs(np.concatenate(heard) - pitch) < CONFIRMED)]
     return kept if len(kept) >= LEAST else own
+
+
+def _ceiling(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float64] | None:
+    """The most that each band lay above the mean of its frame in training clips, `[n_mels]` in normalised log-mel. Of
+    sounds with a pitch none: their partials lie wherever one is asked for."""
+    if "pitch" in model.controls:
+        return None
+    highest = torch.full((model.recipe.mel.n_mels,), -torch.inf)
+    for some in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
+        mel = model.vaegan.normalise(model.log_mel(torch.from_numpy(store.read(some))))
+        highest = highest.maximum((mel - mel.mean(dim=1, keepdim=True)).amax(dim=(0, 2)))
+    return highest.double().numpy()
 
 
 def _prints(model: SoundModel, store: Store, rows: Rows) -> NDArray[np.float32]:

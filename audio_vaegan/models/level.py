@@ -41,7 +41,7 @@ def lacking(controls: Sequence[Control], audio: Tensor, sample_rate: int) -> Ten
 
 def louder(audio: Tensor, gain: Tensor) -> Tensor:
     """Audio `[B, samples]` by so many dB `[B]` louder."""
-    return audio * torch.pow(10.0, gain / 20).unsqueeze(1).to(audio.device)
+    return audio * torch.pow(10.0, gain.double() / 20).float().unsqueeze(1).to(audio.device)
 
 
 class Level(nn.Module):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from audio_vaegan.descriptors.loudness import loudness
 from audio_vaegan.models import level
 from audio_vaegan.models.noise import blurred, set_noisiness
 from audio_vaegan.sound_model import editing
@@ -16,6 +19,7 @@ from audio_vaegan.sound_model.sounds import Clip, Sound
 if TYPE_CHECKING:
     from audio_vaegan.sound_model.model import SoundModel
 
+LOUDER = 12.0  # dB, the most by which audio is made louder or softer than its mel says
 CLEANER = 1.0  # deviations by which the generator is asked to be less noisy than the sound shall be
 
 
@@ -37,6 +41,7 @@ def decode(model: SoundModel, sound: Sound, seed: int | None, limit: bool) -> Cl
     within = torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1)
     audio = _with_noise(model, audio * within, sound) * within
     audio = level.louder(audio, gain)
+    audio = level.louder(audio, _lacking(model, audio, sound))
     audio = audio.clamp(-1, 1) if limit else audio
     mel = _louder_mel(model, mel, gain).cpu()
     return Clip(audio, model.sample_rate, sound.z, sound.controls, mel, seed, sound.own_noise, sound.samples)
@@ -63,9 +68,26 @@ def _within_reach(model: SoundModel, sound: Sound) -> tuple[Tensor, Tensor]:
             cleaner = (asked[:, n] - CLEANER).clamp_min(low - editing.MARGIN).minimum(asked[:, n])
             given[:, n] = torch.where(in_audio[i : i + BATCH], cleaner, asked[:, n])
         with torch.no_grad():
-            mel = model.vaegan.generator(z[:, count:], given, defined)
+            mel = below(model.fitted.ceiling, model.vaegan.generator(z[:, count:], given, defined))
         parts.append(model.vaegan.denormalise(model.level.set(mel, asked, defined)))
     return torch.cat(parts), gain
+
+
+def below(ceiling: NDArray[np.float64] | None, mel: Tensor) -> Tensor:
+    """Normalised log-mels `[B, n_mels, T]`, no band farther above the mean of its frame than any was in training: codes
+    between those of training sounds can write a whistle into one band."""
+    if ceiling is None:
+        return mel
+    return mel.minimum(mel.mean(dim=1, keepdim=True) + torch.from_numpy(ceiling).to(mel).unsqueeze(1))
+
+
+def _lacking(model: SoundModel, audio: Tensor, sound: Sound) -> Tensor:
+    """The gain in dB `[B]` that audio `[B, samples]` lacks to be as loud as its latents say: a mel tells loudness up to
+    its frames, and of a whole clip, not of a sound that ends within a block of the meter."""
+    if "loudness" not in model.controls:
+        return torch.zeros(len(audio))
+    asked = model.controls["loudness"].value(sound.z[:, [*model.controls].index("loudness")])
+    return (asked - loudness(audio, model.sample_rate, sound.samples).float()).nan_to_num(0.0).clamp(-LOUDER, LOUDER)
 
 
 def _louder_mel(model: SoundModel, mel: Tensor, gain: Tensor) -> Tensor:
