@@ -270,7 +270,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
 
     return guarded(run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

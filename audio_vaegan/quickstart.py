@@ -83,7 +83,7 @@ Next:
 
 
 def _verb(*words: str) -> list[str]:
-    return [sys.executable, "-m", "audio_vaegan.cli", *words]
+    return [sys.executable, "-m", "audio_vaegan", *words]
 
 
 def _shown(command: Sequence[str]) -> str:

@@ -2,7 +2,14 @@
 
 import sys
 
-from audio_vaegan.cli import train_vaegan
+from audio_vaegan.guard import guarded
+
+
+def run() -> int:
+    from audio_vaegan.cli import train_vaegan  # so that Ctrl-C ends its loading in a line, too
+
+    return train_vaegan()
+
 
 if __name__ == "__main__":
-    sys.exit(train_vaegan())
+    sys.exit(guarded(run))

@@ -2,7 +2,14 @@
 
 import sys
 
-from audio_vaegan.cli import train_vocoder
+from audio_vaegan.guard import guarded
+
+
+def run() -> int:
+    from audio_vaegan.cli import train_vocoder  # so that Ctrl-C ends its loading in a line, too
+
+    return train_vocoder()
+
 
 if __name__ == "__main__":
-    sys.exit(train_vocoder())
+    sys.exit(guarded(run))

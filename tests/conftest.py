@@ -100,7 +100,7 @@ def cli(*words: object) -> subprocess.CompletedProcess[str]:
 
 def cli_process(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a verb in a process of its own, as a user does."""
-    return run([sys.executable, "-m", "audio_vaegan.cli", *map(str, words)], env)
+    return run([sys.executable, "-m", "audio_vaegan", *map(str, words)], env)
 
 
 def trainer(

@@ -20,7 +20,7 @@ def served(model: object) -> Iterator[tuple[str, int]]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [sys.executable, "-m", "audio_vaegan.cli", "demo", str(model), "--port", str(port)]
+    command = [sys.executable, "-m", "audio_vaegan", "demo", str(model), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 90

@@ -204,7 +204,7 @@ def bundles() -> Iterator[Row]:
     yield "a control that is a word", "damaged", sealed(control({"low": "x"}))
     yield (
         "ten thousand controls",
-        "smaller than the networks|does not fit",
+        "more than 64 controls",
         sealed(lambda c: inference(c, controls=c["inference"]["controls"] * 10_000)),
     )
     yield "no controls, where there were", "missing|does not fit", sealed(lambda c: inference(c, controls=[]))

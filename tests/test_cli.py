@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -102,3 +103,17 @@ def test_a_torchaudio_that_does_not_fit_is_named_with_the_mend(tmp_path, tiny_ru
     well = cli_process("doctor", env=env)
     assert well.returncode == 0 and "everything needed works" in well.stdout
     assert "python" in well.stdout and "memory" in well.stdout and "disk" in well.stdout and "GPU" in well.stdout
+
+
+@pytest.mark.parametrize("begin", [["-m", "audio_vaegan", "doctor"], [str(ROOT / "recipes" / "train_vaegan.py")]])
+def test_ctrl_c_while_a_command_is_still_loading_is_no_traceback(begin):
+    command = [sys.executable, "-X", "importtime", *begin]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        while "audio_vaegan.guard" not in (line := process.stderr.readline()):
+            assert line
+        while "pydantic" not in (line := process.stderr.readline()):  # of the many that the command needs
+            assert line
+        process.send_signal(signal.SIGINT)
+        said = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
+    assert process.returncode == 130 and said == ["interrupted; the same command goes on"]

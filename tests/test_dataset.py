@@ -30,6 +30,7 @@ from audio_vaegan.dataset.work import make_dataset
 from audio_vaegan.descriptors import measure
 from audio_vaegan.errors import UserError
 from audio_vaegan.files import kind_of, printable
+from audio_vaegan.models.bundle import PACKAGED
 from audio_vaegan.sound_model import SoundModel
 from audio_vaegan.sound_model.address import Address, parse_address
 from audio_vaegan.sound_model.fingerprints import Fingerprints, load_fingerprints, prints_of, save_fingerprints
@@ -156,7 +157,7 @@ def test_killed_and_gone_on_with_by_any_number_of_processes_it_is_the_same(tmp_p
     text = "attempts: 2\ngroups:\n" + 3 * group
     path = spec(text)
     make(path, tmp_path / "one")
-    command = [sys.executable, "-m", "audio_vaegan.cli", "dataset", "notes16k", path, "--out", tmp_path / "two"]
+    command = [sys.executable, "-m", "audio_vaegan", "dataset", "notes16k", path, "--out", tmp_path / "two"]
     words = [*map(str, command), "--processes", "2"]
     job = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
     while job.poll() is None and not [*tmp_path.glob("two/.work/blocks/*.block")]:
@@ -321,7 +322,8 @@ def test_what_is_drawn_anew_is_told(tmp_path, spec, monkeypatch):
     path = spec(
         "name: it's\ncount: 20\ncontrols: {pitch: {uniform: [48, 72]}}\nattempts: 2\nsplits: {none: 1e-9, all: 1}"
     )
-    make_dataset(Path("notes16k"), path, tmp_path / "ds", vocoder="griffin-lim", say=lambda line: None)
+    vocoder = PACKAGED / "notes-16k-128.safetensors"
+    make_dataset(Path("notes16k"), path, tmp_path / "ds", vocoder=str(vocoder), say=lambda line: None)
     told = json.loads((tmp_path / "ds" / "dataset.json").read_text())["measured"]
     plan = Plan(load_spec(path), SoundModel.from_pretrained("notes16k"))
     first = [a["pitch"] for a in plan.asked(range(20))]
@@ -331,7 +333,7 @@ def test_what_is_drawn_anew_is_told(tmp_path, spec, monkeypatch):
     edges = np.linspace(plan.model.controls["pitch"].low, plan.model.controls["pitch"].high, 41)
     assert counts.tolist() == np.histogram(first, edges)[0].tolist()
     card = (tmp_path / "ds" / "README.md").read_text()
-    assert "load_dataset('DS')" in card and "SPEC.yaml --out DS --vocoder griffin-lim" in card
+    assert "load_dataset('DS')" in card and "SPEC.yaml --out DS --vocoder " in card and vocoder.name in card
 
 
 # -- what is refused

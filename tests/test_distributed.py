@@ -143,7 +143,7 @@ def test_a_process_that_fails_ends_all_at_once_with_its_words(tiny_recipe, tiny_
         words = "error: the fault of this test (process 1)"
         assert words in said and all(line == words or line.startswith(GONE) for line in said), done.stderr
     assert checkpoint.latest(out).name == "step-00000004"
-    if fault.startswith("kill"):  # and the same command goes on
+    if fault.startswith("fail"):  # and the same command goes on
         assert ranks(*words).returncode == 0
         assert checkpoint.latest(out).name == "step-00000012"
 

@@ -110,7 +110,7 @@ def test_a_killed_prepare_leaves_no_half_store_and_goes_on(tmp_path, tiny_recipe
         soundfile.write(root / f"{i:04d}.wav", tone(50 + i % 30, 0.3), RATE)
     words = [str(root), "--recipe", str(tiny_recipe)]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "audio_vaegan.cli", "prepare", *words, "--out", str(killed)]
+    command = [sys.executable, "-m", "audio_vaegan", "prepare", *words, "--out", str(killed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     first = tmp_path / ".killed.partial" / "part-00000.json"
     deadline = time.monotonic() + 60

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def test_the_quickstart_reaches_its_figures(tmp_path):
-    command = [sys.executable, "-m", "audio_vaegan.cli", "quickstart", "--out", str(tmp_path / "q")]
+    command = [sys.executable, "-m", "audio_vaegan", "quickstart", "--out", str(tmp_path / "q")]
     done = run(command, timeout=2300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "listen:" in done.stdout and "audio-vaegan generate" in done.stdout

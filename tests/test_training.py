@@ -257,6 +257,7 @@ def test_bfloat16_trains_close_to_float32(tmp_path, tiny_run, tiny_recipe, tiny_
     assert metrics(tmp_path / "run")[-1]["mel"] < metrics(tmp_path / "run")[0]["mel"]
 
 
+@pytest.mark.slow
 def test_accelerate_launch_uses_all_cores_in_one_process(tmp_path, tiny_recipe, tiny_store):
     words = ["--recipe", tiny_recipe, "--store", tiny_store, "--out", tmp_path / "run", "--dry-run"]
     script = str(ROOT / "recipes" / "train_vaegan.py")

@@ -152,13 +152,15 @@ def load_bundle(path: Path) -> Bundle:
         recipe = parse_recipe(config["recipe"], str(path / "config.json"))
         inference = config["inference"]
         model = ModelConfig.model_validate(inference["model"]).model_dump(mode="json")  # with keys that came after it
+        if len(inference["controls"]) > MOST_CONTROLS:
+            raise ValueError(f"config.json tells of more than {MOST_CONTROLS} controls")
         controls = [Control.from_json(c) for c in inference["controls"]]
         normalisation = Normalisation(**inference["normalisation"])
         if not (math.isfinite(normalisation.mean) and 0 < normalisation.deviation < math.inf):
             raise ValueError("its normalisation is none")
         weights = read_bytes(path / WEIGHTS)
         tensors = load(weights)
-        _check_size(recipe, controls, len(weights))
+        _check_size(recipe, len(weights))
         vaegan = VaeGan(recipe, controls, normalisation)
         frames = recipe.mel.frames(recipe.data.clip_samples)
         heads = ControlHeads(recipe.model, controls, recipe.mel.n_mels, frames)
@@ -177,14 +179,14 @@ def load_bundle(path: Path) -> Bundle:
     return bundle.eval()
 
 
-def _check_size(recipe: Recipe, controls: list[Control], size: int) -> None:
+def _check_size(recipe: Recipe, size: int) -> None:
     """Raise ValueError, before any network is made, where a file of so many bytes cannot hold those that the
     configuration tells of."""
     m = recipe.model
     block = m.width * m.kernel + 2 * m.expansion * m.width**2
     encoder = m.encoder_blocks if recipe.encodes else 0
     least = block * (encoder + m.generator_blocks) + m.width * m.timbre_dim
-    if 2 * least > size or len(controls) > MOST_CONTROLS:  # in half precision
+    if 2 * least > size:  # in half precision
         raise ValueError(f"{WEIGHTS} is smaller than the networks that config.json tells of")
 
 
