@@ -155,7 +155,8 @@ def _slope(model: SoundModel, z: Tensor) -> Tensor:
     """How each control's reading follows a code, `[B, C, C + D]`: by the model's heads, one backward pass a control.
 
     The heads tell what goes with what, and less well by how much: each control is taken to follow its own coordinate
-    one to one, which is what it was trained to do. Pitch follows nothing else, and nothing else is mended by it.
+    one to one, which is what it was trained to do. Pitch follows nothing else, and nothing else is mended by it; nor
+    does loudness, which is set in the audio.
     """
     count = len(model.controls)
     code = z.nan_to_num(0.0).to(model.device).requires_grad_(True)
@@ -171,5 +172,7 @@ def _slope(model: SoundModel, z: Tensor) -> Tensor:
     for k, c in enumerate(model.controls.values()):
         if c.name == "pitch":
             jacobian[:, k], jacobian[:, :, k] = 0.0, 0.0
+        if c.name == "loudness":
+            jacobian[:, k] = 0.0
         jacobian[:, k, k] = 1.0
     return jacobian
