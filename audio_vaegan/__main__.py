@@ -3,7 +3,7 @@ Ctrl-C ends a command in one line from its first moment on."""
 
 import sys
 
-from audio_vaegan.guard import guarded
+from audio_vaegan.guard import guarded, share_cores
 
 
 def main() -> int:
@@ -12,6 +12,7 @@ def main() -> int:
 
         return command()
 
+    share_cores()
     return guarded(run)
 
 

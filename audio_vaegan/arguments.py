@@ -5,10 +5,11 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from audio_vaegan.errors import UserError
+from audio_vaegan.errors import UserError, near
 
 CONTROLS = {  # every control and the unit of its descriptor; reading that there would import torch
     "pitch": "semitones (MIDI)",
@@ -22,6 +23,12 @@ CONTROLS = {  # every control and the unit of its descriptor; reading that there
 USES = ("restore", "anomaly", "few-labels", "compression", "transfer")  # what evaluate-uses measures
 BENCH = ("sounds", "training", "prepare", "dataset", "peers", "options", "scale")  # groups; the first four by default
 MODEL = "a model of the package (notes16k, drums16k), a run's folder, a bundle, or OWNER/NAME of the hub"
+TRAIN = "a script trains: accelerate launch recipes/train_{}.py --recipe R --store STORE --out RUN"
+NO_VERBS = {  # what looks like a verb, and what does it
+    "train": f"{TRAIN.format('vaegan')} (a vocoder: recipes/train_vocoder.py)",
+    "train-vaegan": TRAIN.format("vaegan"),
+    "train-vocoder": TRAIN.format("vocoder"),
+}
 HINTS = {"pitch": "60 or C4, the middle C", "brightness": "12 is 880 Hz", "attack": "-2 is 10 ms"}
 
 
@@ -32,11 +39,40 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._negative_number_matcher = re.compile(r"^-\.?\d")
 
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As its parent, but what is not known is refused here, where the verb is known, and before what is missing."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None:  # what follows a verb is for the verb's own parser
+            for option in self._unknown(words):
+                self.error(f"unrecognized option {option}.{near(option, self._option_string_actions)}")
+        found, rest = super().parse_known_args(words, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
+
+    def _unknown(self, words: Sequence[str]) -> Iterator[str]:
+        """The long options among words that this parser does not have."""
+        for word in words:
+            if word == "--":
+                return
+            option = word.partition("=")[0]
+            if option.startswith("--") and " " not in option and option not in self._option_string_actions:
+                yield option
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        verbs = action.choices if isinstance(action, argparse._SubParsersAction) else None
+        if verbs is None or value in verbs:
+            super()._check_value(action, value)
+        elif (other := value.replace("_", "-")) in NO_VERBS:
+            raise UserError(f"no verb {value!r}; {NO_VERBS[other]}")
+        else:
+            self.error(f"no verb {value!r}.{near(value, verbs)}")
+
     def error(self, message: str) -> NoReturn:
         files = [w for w in sys.argv[1:] if w.startswith("-") and not w.startswith("--") and os.path.lexists(w)]
         if files:
             message += f"; a name that begins with a dash is written ./{files[0]}"
-        raise UserError(f"{message} (see: {self.prog} --help)")
+        raise UserError(f"{message.removesuffix('.')} (see: {self.prog} --help)")
 
 
 def numbers(text: str) -> tuple[int, ...]:

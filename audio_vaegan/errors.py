@@ -15,5 +15,10 @@ class Failure(Exception):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` for a close match, else a list of what is known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+    return near(word, known) or f" Known: {', '.join(known)}."
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for a close match, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -20,6 +20,12 @@ OTHERS = ("DistBackendError", "DistNetworkError", "DistStoreError")
 GONE = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
 
 
+def share_cores() -> None:
+    """Let threads of torch that wait sleep, not spin: spinning, they make a training four times as slow where other
+    work wants the cores (CONTRIBUTING.md). To be called before torch is imported; what a user has set stays."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def guarded(run: Callable[[], int], speak: bool = True) -> int:
     """Turn what a user can mend into one line and an exit code.
 

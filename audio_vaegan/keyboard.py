@@ -12,6 +12,7 @@ from audio_vaegan.files import check_out_folder, new_folder, write_atomic
 from audio_vaegan.sound_model import BATCH, Sound, SoundModel
 from audio_vaegan.sound_model.editing import least_brightness
 from audio_vaegan.sound_model.writing import (
+    PEAK,
     Asked,
     check_draw,
     encode_file,
@@ -78,8 +79,8 @@ def keyboard(
         made = {"seed": None, "item": 0, "truncation": None, "prior": None}
     origin = f"seed {seed}" if like is None else "timbre of a sound file"
     with new_folder(out, "sounds", overwrite) as folder:
-        write_keys(model, one, keys, folder, origin, made, closed_loop)
-    return notes
+        _, loud = write_keys(model, one, keys, folder, origin, made, closed_loop)
+    return [*notes, *(f"note: {line}" for line in loud)]
 
 
 def write_keys(
@@ -90,16 +91,14 @@ def write_keys(
     origin: str,
     made: Mapping[str, Any],
     closed_loop: bool = False,
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Write one sound at every of the ascending `keys` into `folder`, with `metadata.jsonl` and `instrument.sfz`.
-    Returns the sound files. `origin` says in the instrument where the timbre is from, `made` in their rows. A key that
-    is too loud for a file is turned down."""
+    Returns the sound files, and lines of what should be known. `origin` says in the instrument where the timbre is
+    from, `made` in their rows. Where a key is too loud for a file, all are turned down alike."""
     whole = one.rows(torch.zeros(len(keys), dtype=torch.long))
     files = [f"{key:03d}-{note_name(key)}.wav" for key in keys]
-    with (
-        (folder / "metadata.jsonl").open("w") as rows,
-        tqdm(total=len(keys), desc="generate", unit="sound", delay=1) as bar,
-    ):
+    clips = []
+    with tqdm(total=len(keys), desc="generate", unit="sound", delay=1) as bar:
         for index in torch.arange(len(keys)).split(BATCH):
             some, pitch = whole.rows(index), torch.tensor([float(keys[i]) for i in index])
             wanted, lowest = {"pitch": pitch.tolist()}, least_brightness(some, pitch)
@@ -107,15 +106,20 @@ def write_keys(
                 control, brightness = model.controls["brightness"], some.controls["brightness"].maximum(lowest)
                 if ((control.low <= brightness) & (brightness <= control.high)).all():
                     wanted["brightness"] = brightness.tolist()
-            clip = unlimited(model, model.edit(some, set=wanted, closed_loop=closed_loop))
-            for k, i in enumerate(index.tolist()):
-                address = write_sound(folder / files[i], model, clip, k, gain_within(clip.audio[k]))
-                measured = shown(model, "pitch", float(clip.achieved["pitch"][k]))
-                rows.write(row(model, clip, k, files[i], pitch_measured=measured, key=keys[i], address=address, **made))
+            clips.append(unlimited(model, model.edit(some, set=wanted, closed_loop=closed_loop)))
             bar.update(len(index))
+    gain = min(gain_within(clip.audio) for clip in clips)
+    sounds = [(clip, k) for clip in clips for k in range(len(clip.audio))]
+    with (folder / "metadata.jsonl").open("w") as rows:
+        for key, file, (clip, k) in zip(keys, files, sounds, strict=True):
+            address = write_sound(folder / file, model, clip, k, gain)
+            heard = {"pitch_measured": shown(model, "pitch", float(clip.achieved["pitch"][k])), "key": key}
+            rows.write(row(model, clip, k, file, **heard, gain_db=gain, address=address, **made))
     about = f"model {model.hash[:12]}, {origin}, vocoder {model.vocoder_title}"
     write_atomic(folder / "instrument.sfz", sfz(keys, files, about))
-    return [folder / file for file in files]
+    loud = sum(float(clip.audio[k].abs().max()) > 1 for clip, k in sounds)
+    note = f"{loud} of them would have clipped: all keys were turned down by {-gain:.1f} dB, to a peak of {PEAK:g} dBFS"
+    return [folder / file for file in files], [note] if loud else []
 
 
 def note_name(key: int) -> str:

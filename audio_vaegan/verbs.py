@@ -138,7 +138,9 @@ def generate(args: argparse.Namespace) -> int:
         say(*write_sounds(args.model, args.out, asked, count=count, normalize=args.normalize, **how))
         return 0
     if args.normalize:
-        raise UserError("--keyboard and --normalize: its keys are as loud as the model plays them")
+        raise UserError(
+            "--keyboard and --normalize: its keys are as loud as the model plays them; use --loudness -20 (LUFS)"
+        )
     if args.count is not None:
         raise UserError("--count and --keyboard: there is one sound a key; give one of the two")
     notes = keyboard(args.model, args.out, args.keyboard, asked, like=args.like, **how)

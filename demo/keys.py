@@ -51,7 +51,7 @@ def tab(desk: Desk, player: Player) -> None:
             folder = desk.request()
             sounds = folder / "instrument"
             sounds.mkdir()
-            files = write_keys(desk.model, opened.sound, wanted, sounds, "demo", {"timbre": opened.address})
+            files, _ = write_keys(desk.model, opened.sound, wanted, sounds, "demo", {"timbre": opened.address})
         except UserError as e:
             raise plainly(e) from None
         packed = shutil.make_archive(str(folder / "instrument"), "zip", sounds)

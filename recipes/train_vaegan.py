@@ -2,7 +2,7 @@
 
 import sys
 
-from audio_vaegan.guard import guarded
+from audio_vaegan.guard import guarded, share_cores
 
 
 def run() -> int:
@@ -12,4 +12,5 @@ def run() -> int:
 
 
 if __name__ == "__main__":
+    share_cores()
     sys.exit(guarded(run))

@@ -1,9 +1,12 @@
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT, cli, cli_process, one_line, run
+
+from audio_vaegan.guard import share_cores
 
 VERBS = [
     "quickstart",
@@ -39,9 +42,19 @@ def test_help_needs_no_torch():
     ("words", "says"),
     [
         ([], "VERB"),
-        (["generat"], "invalid choice: 'generat'"),
+        (["generat"], "no verb 'generat'. Did you mean 'generate'? (see: audio-vaegan --help)"),
+        (["qqqq"], "no verb 'qqqq' (see: audio-vaegan --help)"),
+        (
+            ["train"],
+            "accelerate launch recipes/train_vaegan.py --recipe R --store STORE --out RUN (a vocoder: recipes/tr",
+        ),
+        (["train_vocoder", "--steps", "9"], "accelerate launch recipes/train_vocoder.py --recipe R"),
         (["generate", "nowhere", "--out", "x"], "nowhere: not a model"),
-        (["generate", "RUN", "--out", "x", "--pich", "3"], "--pich"),
+        (["generate", "RUN", "--out", "x", "--pich", "3"], "option --pich. Did you mean '--pitch'?"),
+        (["generate", "RUN", "--uot", "x"], "option --uot. Did you mean '--out'? (see: audio-vaegan generate --help)"),
+        (["generate", "RUN", "--out", "x", "--zzz=3"], "option --zzz (see: audio-vaegan generate --help)"),
+        (["generate", "RUN", "a", "--out", "x"], "unrecognized arguments: a (see: audio-vaegan generate --help)"),
+        (["prepare", "FILE", "--recipe", "RECIPE", "--otu", "x", "--seed", "1"], "Did you mean '--out'?"),
         (["generate", "RUN", "--out", "x", "--pitch", "high"], "--pitch"),
         (["generate", "RUN", "--out", "x", "--pitch", "200"], "trained range 60 ... 69"),
         (["generate", "RUN", "--out", "x", "--pitch", "nan"], "must be a number"),
@@ -117,3 +130,14 @@ def test_ctrl_c_while_a_command_is_still_loading_is_no_traceback(begin):
         process.send_signal(signal.SIGINT)
         said = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
     assert process.returncode == 130 and said == ["interrupted; the same command goes on"]
+
+
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(monkeypatch):
+    for said, then in (("", "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", said)
+        if not said:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        share_cores()
+        assert os.environ["OMP_WAIT_POLICY"] == then
+    code = "import sys; import audio_vaegan.__main__; assert 'torch' not in sys.modules"  # else it comes too late
+    assert run([sys.executable, "-c", code]).returncode == 0

@@ -500,13 +500,13 @@ def test_an_address_reads_back_as_it_was_written(model):
     ("text", "words"),
     [
         ("hello", "files that were made have one"),
-        ("model=abc", "vocoder"),
-        ("model=abc,vocoder=d,seed=x", "not an address"),
+        ("model=abc", "cut off or mistyped"),
+        ("model=abc,vocoder=d,seed=x", "cut off or mistyped"),
         ("model=abc,vocoder=d,color=3", "no control"),
         ("model=abcd,vocoder=d", "made by model abcd"),
         ("model=,vocoder=", "made by model"),
-        ("model=abc,vocoder=d,z=%%%", "not an address"),
-        ("model=abc,vocoder=d,gain=inf", "not an address"),
+        ("model=abc,vocoder=d,z=%%%", "cut off or mistyped"),
+        ("model=abc,vocoder=d,gain=inf", "cut off or mistyped"),
         ("model=abc,model=abc,vocoder=d", "key=value"),
     ],
 )

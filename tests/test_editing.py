@@ -1,6 +1,7 @@
 """A model with several controls: training, edits in open and closed loop, sampling under conditions, fitted things."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,9 @@ def test_encode_takes_what_is_known_and_measures_the_rest(model, sound):
     assert hiss.controls["pitch"].isnan().all() and hiss.controls["brightness"].isfinite().all()
     with pytest.raises(UserError, match="pitch is undefined for this sound"):
         model.edit(hiss, shift={"pitch": 2})
+    flat = replace(hiss, controls=hiss.controls | {"decay": torch.tensor([torch.nan])})
+    with pytest.raises(UserError, match=r"; set it \(--set-decay\)$"):
+        model.edit(flat, shift={"decay": 2})
     assert model.edit(hiss, set={"pitch": 60.0}).audio.isfinite().all()
 
 

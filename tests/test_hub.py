@@ -70,6 +70,15 @@ def test_the_methods_are_those_of_the_hubs_mixin(hub, tmp_path):
 
 def test_mistakes(hub, tmp_path):
     assert "owner/name" in one_line(cli("push", "notes16k", "notes"))
-    assert "not to be had" in one_line(cli("generate", "some/where", "--out", tmp_path / "out"))
+    said = one_line(cli("generate", "some/where", "--out", tmp_path / "out"))
+    assert "some/where: no such file or folder, and not to be had from the model hub (it cannot be reached" in said
     (tmp_path / "some").mkdir()
     assert "not a model" in one_line(cli("generate", "some/where", "--out", tmp_path / "out"))  # a folder of the user's
+
+
+def test_the_run_of_a_quickstart_that_never_ran_is_not_asked_of_the_hub(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    for _ in range(2):
+        said = one_line(cli("generate", "quickstart/run", "--out", tmp_path / "out"))
+        assert "quickstart/run: there is no such folder; run `make quickstart` first" in said
+        (tmp_path / "quickstart").mkdir(exist_ok=True)

@@ -63,6 +63,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     noise = 0.1 * np.random.default_rng(0).standard_normal(8192)
     sounds = {"low": tone(61, 0.3), "high": tone(68, 0.5, harmonics=2, decay=8), "noise": noise}
+    sounds |= {"silent": np.zeros(4800), "late": np.concatenate([np.zeros(9000), noise])}
     for name, audio in sounds.items():
         soundfile.write(folder / f"{name}.wav", audio, RATE)
     return folder
@@ -256,7 +257,9 @@ def test_several_changes_at_once(tmp_path, three, inputs, say):
 
 def test_an_undefined_control_is_said_and_can_be_set(tmp_path, three, inputs, say, mistake):
     words = ["edit", three, inputs / "noise.wav", "--out", tmp_path / "o.wav"]
-    assert "pitch is undefined for this sound" in mistake(*words, "--pitch", 1)
+    said = mistake(*words, "--pitch", 1)
+    assert "pitch is undefined for this sound" in said
+    assert said.endswith("; set it (--set-pitch), or say what it is (--input-pitch)")
     assert not list(tmp_path.iterdir())
     said = say(*words, "--set-brightness", 20)
     assert "note: undefined for noise.wav: pitch" in said and "pitch: input undefined, requested undefined" in said
@@ -334,6 +337,8 @@ def test_a_transfer_says_what_came_from_where(tmp_path, three, inputs, say):
         ("generate THREE --out x --keyboard H4", "expected MIDI numbers"),
         ("generate THREE --out x --keyboard 60:62 --count 4", "give one of the two"),
         ("generate THREE --out x --keyboard 60:62 --pitch 60", "give one of the two"),
+        ("generate THREE --out x --keyboard 60:62 --normalize", "use --loudness -20 (LUFS)"),
+        ("generate THREE --out x --keyboard 60:62 --like silent.wav", "silent.wav: silent"),
         ("generate THREE --out x --keyboard 60:62 --decay 1 2", "all keys share one value"),
         ("generate THREE --out x --keyboard 60:62 --like nowhere.wav", "nowhere.wav"),
         ("generate NONE --out x --keyboard 60:62", "without control of pitch"),
@@ -341,6 +346,10 @@ def test_a_transfer_says_what_came_from_where(tmp_path, three, inputs, say):
         ("edit THREE low.wav --out x.wav --set-brightness 99", "trained range -20 ... 40"),
         ("edit THREE low.wav --out x.wav --brightness nan", "must be a number"),
         ("edit THREE low.wav --out x.wav --pitch 1 --set-pitch 60", "not both"),
+        ("edit THREE low.wav --out x.wav --pitch 60", ", and is moved by 60; to set it to 60: --set-pitch 60)"),
+        ("edit THREE low.wav --out x.wav --pitch 40", ", and is moved by 40)"),
+        ("edit THREE silent.wav --out x.wav --pitch +7", "silent.wav: silent"),
+        ("edit THREE late.wav --out x.wav", "late.wav: silent in its first 0.512 s, which are used"),
         ("edit THREE low.wav --out x.wav --move brass", "NAME=AMOUNT"),
         ("edit THREE low.wav --out x.wav --move brass=nan", "NAME=AMOUNT"),
         ("edit THREE low.wav --out x.wav --move brass=9", "-1 ... 1"),
@@ -350,14 +359,17 @@ def test_a_transfer_says_what_came_from_where(tmp_path, three, inputs, say):
         ("morph THREE low.wav high.wav --out x --steps 1", "2 ... 1000"),
         ("morph THREE low.wav high.wav --out x --steps 1001", "2 ... 1000"),
         ("morph THREE low.wav nowhere.wav --out x", "nowhere.wav"),
+        ("morph THREE low.wav silent.wav --out x", "silent.wav: silent"),
         ("morph nowhere low.wav high.wav --out x", "not a model"),
         ("transfer THREE low.wav nowhere.wav --out x.wav", "nowhere.wav"),
+        ("transfer THREE low.wav silent.wav --out x.wav", "silent.wav: silent"),
+        ("transfer THREE silent.wav low.wav --out x.wav", "silent.wav: silent"),
         ("transfer THREE low.wav high.wav --out x.mp3", "ends in .wav"),
         ("transfer THREE low.wav high.wav --out low.wav", "that is the input"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path, three, none, inputs, mistake, words, says):
-    places = {"THREE": three, "NONE": none, "low.wav": inputs / "low.wav", "high.wav": inputs / "high.wav"}
+    places = {"THREE": three, "NONE": none, **{p.name: p for p in inputs.iterdir()}}
     places |= {name: tmp_path / name for name in ("x", "x.wav", "x.mp3", "nowhere.wav", "nowhere")}
     before = (inputs / "low.wav").read_bytes()
     assert says in mistake(*(places.get(word, word) for word in words.split()))

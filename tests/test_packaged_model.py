@@ -113,6 +113,15 @@ def test_no_sound_is_clipped_and_names_tell_classes(tmp_path, more):
     assert len(moved) and moved == pytest.approx(10 ** (-1 / 20), abs=1e-3) and peaks.max() < 1
 
 
+def test_no_file_begins_or_ends_in_a_step(tmp_path):
+    """Of README's first eight sounds one began at 0.37 of its peak."""
+    done = cli("generate", "notes16k", "--count", 8, "--pitch", 60, "--normalize", "--out", tmp_path / "first")
+    assert done.returncode == 0, done.stderr
+    for file in (tmp_path / "first").glob("*.wav"):
+        audio = np.abs(soundfile.read(file)[0])
+        assert max(audio[0], audio[-1]) < 0.01 * audio.max() and audio[:5].max() < 0.2 * audio.max()
+
+
 def test_every_file_is_made_again_by_its_tag(model, tmp_path):
     """Of a draw, a change, a step of a morph, a key; the change is of a sound shorter than a clip."""
     write_sounds(NOTES, tmp_path / "new", {"pitch": [60], "noisiness": [-20]}, count=2, normalize=True)
@@ -141,6 +150,22 @@ def test_an_edit_that_is_too_loud_for_a_file_is_turned_down(model, tmp_path):
         10 ** (-1 / 20), abs=1e-4
     )
     assert audio == pytest.approx(model.recall(soundfile.SoundFile(out).comment).audio[0].numpy(), abs=1e-3)
+
+
+def test_keys_that_are_too_loud_for_a_file_are_turned_down_alike(model, tmp_path):
+    time = np.arange(16000) / 16000
+    saw = sum(np.sin(2 * np.pi * 220 * k * time) / k for k in range(1, 12)) * np.exp(-2 * time)
+    saw *= np.minimum(time / 0.05, 1)
+    soundfile.write(tmp_path / "saw.wav", 0.9 * saw / np.abs(saw).max(), 16000)
+    said = keyboard(NOTES, out := tmp_path / "keys", [*range(57, 64)], {}, like=tmp_path / "saw.wav")
+    rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    (gain,) = {r["gain_db"] for r in rows}
+    peaks = [np.abs(soundfile.read(out / r["file_name"])[0]).max() for r in rows]
+    assert gain < 0 and max(peaks) == pytest.approx(10 ** (-1 / 20), abs=1e-3) and min(peaks) < 0.8
+    assert any(f"all keys were turned down by {-gain:.1f} dB, to a peak of -1 dBFS" in line for line in said)
+    assert all(f"gain={gain}" in r["address"] for r in rows)
+    assert keyboard(NOTES, tmp_path / "soft", [60], {"loudness": [-40]}) == []
+    assert json.loads((tmp_path / "soft" / "metadata.jsonl").read_text())["gain_db"] == 0
 
 
 def test_noise_follows_wherever_a_sound_came_from(model):

@@ -63,7 +63,7 @@ def estimate(path: Path, spec_path: Path, *, seed: int | None = None, processes:
             f"{spec.name}: {plan.count} sounds, {spec.layout}, {spec.format} at {plan.sample_rate} Hz",
             *(f"  {said}" for said in asked),
             f"of {tried} tried now, {right}",
-            f"about {_duration(seconds)} with {processes} process{'es' if processes > 1 else ''}; "
+            f"about {_duration(seconds)} with {processes} process{'es' if processes > 1 else ''}, once it has started; "
             f"{size / 1e6:.0f} MB of sound",
         ]
     )

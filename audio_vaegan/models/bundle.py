@@ -33,6 +33,7 @@ VERSION = 3  # 3: several controls
 WEIGHTS = "vaegan.safetensors"
 MOST_CONFIG, MOST_CONTROLS = 2**24, 64  # bytes of config.json, controls
 FILES = ("config.json", "README.md", "*.safetensors", "controls.json", "fingerprints.json")  # of a bundle
+QUICKSTART = Path("quickstart/run")  # which is no hub id
 PACKAGED = Path(__file__).parents[1] / "pretrained"  # NAME/config.json ...
 
 
@@ -124,6 +125,8 @@ def bundle_folder(path: Path) -> Path:
     package (where no file has that name), or of a hub id `owner/name` (where there is no folder `owner`)."""
     if not path.exists():
         path = packaged_models().get(str(path), path)
+    if path == QUICKSTART and not path.exists():
+        raise UserError(f"{path}: there is no such folder; run `make quickstart` first, or `audio-vaegan quickstart`")
     if not path.exists() and not path.parent.exists():
         path = find_on_hub(str(path), FILES, (), lambda p: (p / WEIGHTS).is_file(), "give a bundle or a run") or path
     inside = path / "bundle"

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from audio_vaegan.errors import UserError
 
+REASONS = {  # of errors of the hub's client, in short
+    "LocalEntryNotFoundError": "it cannot be reached, and no copy is kept here",
+    "RepositoryNotFoundError": "no such model, or a private one",
+}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -35,6 +39,7 @@ def find_on_hub(
     try:
         return fetch(local=False)
     except Exception as e:  # of the hub's client or of the libraries below it
-        reason = (str(e).strip().splitlines() or [""])[0][:120]
-        missing = f"no such file or folder, and not to be had from the model hub ({type(e).__name__}: {reason})"
+        kind = type(e).__name__
+        reason = REASONS.get(kind) or f"{kind}: {(str(e).strip().splitlines() or [''])[0][:120]}"
+        missing = f"no such file or folder, and not to be had from the model hub ({reason})"
         raise UserError(f"{name}: {missing}; {mend}") from None

@@ -109,8 +109,8 @@ def parse_address(text: str, controls: Mapping[str, Control]) -> Address:
             raise ValueError("prior or gain")
         if min(address.samples or 1, address.rate or 1) < 1:
             raise ValueError("samples or rate")
-    except (KeyError, ValueError) as e:
-        raise UserError(f"--address: not an address ({e})") from None
+    except (KeyError, ValueError):
+        raise UserError("--address: it is cut off or mistyped; copy all of it") from None
     strange = [k for k in found if k not in controls]
     if strange:
         raise UserError(f"--address: {strange[0]!r} is no control of this model ({', '.join(controls)})")
@@ -181,10 +181,11 @@ def latent_of(model: SoundModel, address: Address) -> Sound:
 
 
 def after(audio: Tensor, sample_rate: int, samples: int, gain: float, rate: int | None) -> Tensor:
-    """What is done to decoded audio `[samples]` at the model's rate: cut to `samples`, with 5 ms of fade, by `gain` in
-    dB, resampled to `rate`."""
+    """What is done to decoded audio `[samples]` at the model's rate: cut to `samples`, faded in within 1 ms and out
+    within 5, by `gain` in dB, resampled to `rate`."""
     audio = audio[:samples].clone()
-    fade = min(len(audio), round(0.005 * sample_rate))
+    rise, fade = (min(len(audio), round(seconds * sample_rate)) for seconds in (0.001, 0.005))
+    audio[:rise] *= torch.linspace(0, 1, rise + 1)[:-1]
     audio[len(audio) - fade :] *= torch.linspace(1, 0, fade + 1)[1:]
     audio = audio * float(np.float32(10 ** (gain / 20)))
     if rate is None or rate == sample_rate:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audio_vaegan.control.closed_loop import close_loop
 from audio_vaegan.errors import UserError, did_you_mean
-from audio_vaegan.models.controls import Values
+from audio_vaegan.models.controls import Control, Values
 from audio_vaegan.sound_model.sounds import Edited, Sound
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def _requested(
             raise UserError(f"{name} is a class: set it ({', '.join(control.classes)}), it cannot be shifted")
         own, amount = sound.controls[name], control.numbers(value, len(sound))
         if own.isnan().any():
-            raise UserError(
-                f"{name} is undefined for this sound, so that it cannot be shifted; set it, or say what it is"
-            )
+            mend = f"set it (--set-{_flag(name)})" + (", or say what it is (--input-pitch)" if name == "pitch" else "")
+            raise UserError(f"{name} is undefined for this sound, so that it cannot be shifted; {mend}")
         for i in torch.nonzero(amount).flatten():
             try:
                 control.in_range((own + amount)[i : i + 1])
             except UserError as e:
-                raise UserError(f"{e} (this sound has {float(own[i]):.2f})") from None
+                hint = _set_instead(control, float(amount[i]))
+                raise UserError(f"{e} (this sound has {float(own[i]):.2f}, and is moved by {hint})") from None
         requested[name] = own + amount
     for name, value in to.items():
         if name in shift:
@@ -86,6 +86,16 @@ def _requested(
         control = model.control(name)
         requested[name] = control.in_range(control.numbers(value, len(sound)))
     return requested
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _set_instead(control: Control, amount: float) -> str:
+    """An amount that a control was to be moved by; with it, where it could be meant as a value, what sets that."""
+    meant = control.low <= amount <= control.high
+    return f"{amount:g}" + (f"; to set it to {amount:g}: --set-{_flag(control.name)} {amount:g}" if meant else "")
 
 
 def under(model: SoundModel, sound: Sound, controls: Mapping[str, Tensor]) -> Sound:

@@ -74,10 +74,14 @@ def told(model: SoundModel) -> list[str]:
 
 
 def encode_file(model: SoundModel, path: Path, **known: float) -> tuple[Sound, list[str]]:
-    """The latents of a sound file, and lines of what should be known of them."""
+    """The latents of a sound file, and lines of what should be known of them. Raises UserError for a silent one."""
+    audio, most = model.heard(path), model.clip_samples
+    if audio[:most].abs().max() < SILENT:
+        first = f" in its first {most / model.sample_rate:.3f} s, which are used" if len(audio) > most else ""
+        raise UserError(f"{path}: silent{first}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        sound = model.encode(path, **known)
+        sound = model.encode(audio, **known)
     notes = [*other_form(path, model), *(f"note: {w.message}" for w in caught)]
     undefined = [name for name in model.controls if sound.controls[name].isnan().any()]
     if undefined:
