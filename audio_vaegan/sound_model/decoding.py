@@ -40,8 +40,7 @@ def decode(model: SoundModel, sound: Sound, seed: int | None, limit: bool) -> Cl
     audio = model.vocode(mel, limit=False)
     within = torch.arange(audio.shape[1]) < sound.samples.unsqueeze(1)
     audio = _with_noise(model, audio * within, sound) * within
-    audio = level.louder(audio, gain)
-    audio = level.louder(audio, _lacking(model, audio, sound))
+    audio = level.louder(audio, gain + _lacking(model, audio, sound, gain))
     audio = audio.clamp(-1, 1) if limit else audio
     mel = _louder_mel(model, mel, gain).cpu()
     return Clip(audio, model.sample_rate, sound.z, sound.controls, mel, seed, sound.own_noise, sound.samples)
@@ -81,13 +80,14 @@ def below(ceiling: NDArray[np.float64] | None, mel: Tensor) -> Tensor:
     return mel.minimum(mel.mean(dim=1, keepdim=True) + torch.from_numpy(ceiling).to(mel).unsqueeze(1))
 
 
-def _lacking(model: SoundModel, audio: Tensor, sound: Sound) -> Tensor:
-    """The gain in dB `[B]` that audio `[B, samples]` lacks to be as loud as its latents say: a mel tells loudness up to
-    its frames, and of a whole clip, not of a sound that ends within a block of the meter."""
+def _lacking(model: SoundModel, audio: Tensor, sound: Sound, gain: Tensor) -> Tensor:
+    """The gain in dB `[B]` that audio `[B, samples]` lacks to be, by another `gain`, as loud as its latents say: a mel
+    tells loudness up to its frames, and of a whole clip, not of a sound that ends within a block of the meter."""
     if "loudness" not in model.controls:
         return torch.zeros(len(audio))
     asked = model.controls["loudness"].value(sound.z[:, [*model.controls].index("loudness")])
-    return (asked - loudness(audio, model.sample_rate, sound.samples).float()).nan_to_num(0.0).clamp(-LOUDER, LOUDER)
+    heard = loudness(audio, model.sample_rate, sound.samples).float()
+    return (asked - gain - heard).nan_to_num(0.0).clamp(-LOUDER, LOUDER)
 
 
 def _louder_mel(model: SoundModel, mel: Tensor, gain: Tensor) -> Tensor:
