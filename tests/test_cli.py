@@ -135,9 +135,10 @@ def test_ctrl_c_while_a_command_is_still_loading_is_no_traceback(begin):
 def test_threads_that_wait_sleep_unless_the_user_says_otherwise(monkeypatch):
     for said, then in (("", "PASSIVE"), ("ACTIVE", "ACTIVE")):
         monkeypatch.setenv("OMP_WAIT_POLICY", said)
+        monkeypatch.setenv("GOMP_SPINCOUNT", "7")
         if not said:
             monkeypatch.delenv("OMP_WAIT_POLICY")
         share_cores()
-        assert os.environ["OMP_WAIT_POLICY"] == then
+        assert os.environ["OMP_WAIT_POLICY"] == then and os.environ["GOMP_SPINCOUNT"] == "7"
     code = "import sys; import audio_vaegan.__main__; assert 'torch' not in sys.modules"  # else it comes too late
     assert run([sys.executable, "-c", code]).returncode == 0
